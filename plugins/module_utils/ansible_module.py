@@ -1,0 +1,27 @@
+# Copyright: groundwork.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place where the core meets AnsibleModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+def run(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
+    """Exit the module with what ``work`` returns, or fail it with the sentence and the data of its Failure.
+
+    :param work: does the module's work and returns its result; what it raises other than
+        :class:`Failure` is a defect and keeps its traceback.
+    """
+    try:
+        result = work()
+    except Failure as failure:
+        module.fail_json(msg=failure.sentence, failure=failure.as_dict())
+    module.exit_json(**result)
