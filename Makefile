@@ -1,0 +1,70 @@
+# `make help` lists what there is. Variables: PYTHON, ARGS (for ansible-playbook, kubectl), PHOTO, SYSTEM.
+PYTHON ?= python3
+SYSTEM ?= medical_inventory
+VENV := .venv/bin
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+INVENTORY := inventories/local
+PLAYBOOK := ansible-playbook -i $(INVENTORY)
+.DEFAULT_GOAL := help
+.PHONY: help prepare up down status logs shell kubectl try prepare-test test lint unit integration e2e bench molecule build lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prepare:
+	@$(PYTHON) tools/prepare.py up
+
+up: prepare ## From a fresh machine to Medical Inventory running on a real Kubernetes
+	@$(PLAYBOOK) site.yml $(ARGS)
+
+down: prepare ## Remove the local cluster and everything that belongs to it
+	@$(PLAYBOOK) playbooks/down.yml $(ARGS)
+
+status: prepare ## What the local cluster runs, and whether it is healthy
+	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
+
+logs: prepare ## Logs of a system's pods, newest last (SYSTEM=..., ARGS="--follow")
+	@python tools/cluster.py logs $(SYSTEM) $(ARGS)
+
+shell: prepare ## A shell in which kubectl speaks to the local cluster
+	@python tools/cluster.py shell
+
+kubectl: prepare ## One kubectl command: make kubectl ARGS="get pods -A"
+	@python tools/cluster.py kubectl $(ARGS)
+
+try: prepare ## Send a photograph through the proxy (PHOTO=file.jpg, or a generated one)
+	@python tools/try.py $(if $(PHOTO),$(PHOTO))
+
+prepare-test:
+	@$(PYTHON) tools/prepare.py test
+
+test: prepare-test lint unit integration e2e ## All checks and tests, as CI runs them
+
+lint: prepare-test ## ansible-lint, yamllint, ruff, mypy, sanity
+	@python tools/lint.py
+
+unit: prepare-test ## Tests without a cluster, in seconds
+	@pytest tests/unit $(ARGS)
+
+integration: prepare-test ## Tests against a real API server
+	@python tools/build.py
+	@pytest tests/integration $(ARGS)
+
+e2e: prepare-test ## Tests on a whole embedded cluster, driven by Molecule
+	@pytest tests/e2e $(ARGS)
+
+molecule: prepare-test ## The Molecule scenario by itself
+	@molecule test -s default
+
+bench: prepare-test ## The table of figures: times to up, memory, latency
+	@python tests/benchmarks/run.py $(ARGS)
+
+build: prepare ## Compile the components and build the images, without a cluster
+	@python tools/build.py
+
+lock: prepare ## Refresh the locks of the Python packages
+	@python tools/lock.py
+
+clean: ## Remove the virtual environment and this checkout's caches (the cluster: make down)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
