@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -43,8 +44,8 @@ def shell(command: list[str]) -> None:
         wrapper.chmod(0o755)
         os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
         print("kubectl speaks to the local cluster in this shell; leave it with exit.", flush=True)
-        status = os.spawnvp(os.P_WAIT, os.environ.get("SHELL", "/bin/bash"), [os.environ.get("SHELL", "/bin/bash")])
-    sys.exit(status)
+        done = subprocess.run([os.environ.get("SHELL", "/bin/bash")], check=False)
+    sys.exit(done.returncode)
 
 
 def main() -> None:

