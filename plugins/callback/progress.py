@@ -10,7 +10,7 @@ name: progress
 type: notification
 short_description: Say what long tasks are waiting for, while they wait
 version_added: 0.1.0
-author: groundwork.platform contributors
+author: groundwork.platform contributors (@groundwork-platform)
 description:
   - Prints one line for each change that a module of this collection reports while it works, with the time since the
     playbook started, and a heartbeat when nothing changes, so that a terminal is never silent.
@@ -177,7 +177,7 @@ class CallbackModule(CallbackBase):
         (host, _uuid), (name, since) = min(running, key=lambda item: item[1][1])
         others = f" and {len(running) - 1} more" if len(running) > 1 else ""
         latest = f"; last: {self._latest}" if self._latest else ""
-        self._line(f"{host}: still in “{name}” for {int(now - since)} s{others}{latest}")
+        self._line(f"{host}: still in {name} for {int(now - since)} s{others}{latest}")
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
