@@ -16,7 +16,8 @@ description:
     playbook started, and a heartbeat when nothing changes, so that a terminal is never silent.
   - At the end it prints the lines of the custom statistic C(groundwork_summary), which the playbooks of this collection
     set to what runs where and how to reach it.
-  - Modules report through the folder named by the environment variable E(GROUNDWORK_PROGRESS), which this callback sets.
+  - Modules report through the folder named by the environment variable E(GROUNDWORK_PROGRESS), which this callback
+    sets.
   - Where standard output is no terminal there are changes but no heartbeats more often than every 60 seconds. Under
     ansible-runner, and so in AWX, lines are printed when a task ends, as a runner owns the terminal meanwhile.
 options:
@@ -183,7 +184,7 @@ class CallbackModule(CallbackBase):
         self._last_line = time.monotonic()
         line = f"  {clock(self._last_line - self._started)}  {text}\n"
         if self._live:
-            # Straight to the descriptor: a lock of sys.stdout held by this thread while Ansible forks would hang a worker.
+            # Straight to the descriptor: a lock of sys.stdout held by this thread while Ansible forks hangs a worker.
             with contextlib.suppress(OSError):
                 os.write(1, line.encode("utf-8", "replace"))
         else:

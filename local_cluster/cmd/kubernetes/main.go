@@ -24,6 +24,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"groundwork.platform/local_cluster/internal/supervise"
 )
 
 // parts maps the first argument to what runs; each returns the process's exit code.
@@ -35,6 +37,7 @@ var parts = map[string]func() int{
 	"kube-proxy":              command(func() *cobra.Command { return proxy.NewProxyCommand() }),
 	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"kubectl":                 kubectl,
+	"supervise":               supervise.Main,
 }
 
 func main() {
