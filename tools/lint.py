@@ -20,7 +20,8 @@ CHECKS = {
     "ruff format": ["ruff", "format", "--check", "."],
     "mypy": ["mypy", "--no-error-summary", "-p", CORE],
     "changelog": ["antsibull-changelog", "lint"],
-    "gofmt": ["go", "vet", "-C", "local_cluster", "./cmd/...", "./internal/..."],
+    "sanity": ["python", "tools/sanity.py"],
+    "go vet": ["go", "vet", "-C", "local_cluster", "./cmd/...", "./internal/..."],
 }
 
 
