@@ -1,0 +1,277 @@
+# Copyright: groundwork.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a schema cannot say: names that must exist, bounds that must fit each other, things that must differ."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ansible_collections.groundwork.platform.plugins.module_utils.model import build
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
+    Problem,
+    join,
+    listing,
+    nearest,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import (
+    bytes_text,
+    cpu_text,
+    seconds,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount
+
+Plain = dict[str, Any]
+Path = tuple[str | int, ...]
+
+# Variables that stores and the compiler set; a value of the user's would silently lose, or win, against them.
+DERIVED_ENV = {
+    "postgresql": (
+        "PGHOST",
+        "PGPORT",
+        "PGDATABASE",
+        "PGUSER",
+        "PGPASSWORD",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+    ),
+    "redis": ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
+}
+RESERVED_PATHS = ("/tmp", "/etc/groundwork", "/proc", "/sys", "/dev")  # noqa: S108 - a path in a container
+LONGEST_POLICY = 1800
+"""Seconds; the autoscaler refuses longer periods."""
+LONGEST_STABILIZATION = 3600
+
+
+class Checks:
+    """All cross-references of one system.
+
+    :param tree: the merged layers, for places.
+    :param data: the same as plain data with defaults.
+    """
+
+    def __init__(self, tree: Node, data: Plain) -> None:
+        self.tree, self.data = tree, data
+        self.components: Plain = data["components"]
+        self.stores: Plain = data["stores"]
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that does not fit together."""
+        yield from self._names()
+        for name, component in self.components.items():
+            path: Path = ("components", name)
+            yield from self._runs_something(name, component)
+            yield from self._references(path, component)
+            yield from self._scaling(path, component)
+            yield from self._amounts((*path, "resources"), component["resources"])
+            yield from self._environment(path, component)
+            yield from self._mounts(path, component)
+            if component["enabled"]:
+                yield from self._needs_capability(path, component)
+        yield from self._public()
+        for name, store in self.stores.items():
+            if store["type"] not in DERIVED_ENV:
+                continue  # a stand-in
+            yield from self._amounts(("stores", name, "resources"), store["resources"])
+            yield from self._store(("stores", name), store)
+        yield from self._migration()
+        yield from self._network()
+
+    def _problem(self, path: Path, found: str, expected: str, guess: str = "") -> Problem:
+        """A problem at path, or at what of it was written."""
+        node = self.tree.at(*path)
+        text = ""
+        for step in path:
+            text = f"{text}[{step}]" if isinstance(step, int) else join(text, step)
+        return Problem(node.place, text, found, expected, guess)
+
+    def _unknown(self, path: Path, name: str, known: Iterable[str], what: str) -> Problem:
+        names = sorted(known)
+        return self._problem(path, f'"{name}"', f"{what} ({listing(names)})" if names else what, nearest(name, names))
+
+    def _names(self) -> Iterator[Problem]:
+        """Components and stores share the names of Services, and so does what stores make for themselves."""
+        taken = {"migrate": "the migration", "default": "the namespace's own service account"}
+        for name, store in self.stores.items():
+            suffixes = ("-rw", "-ro", "-r") if store["type"] == "postgresql" else ("-nodes",)
+            taken.update({name: f"the store {name}"}, **{name + suffix: f"the store {name}" for suffix in suffixes})
+        for name in self.components:
+            if name in taken:
+                yield self._problem(("components", name), f'the name "{name}"', f"one that {taken[name]} does not use")
+        for name in self.components:
+            if name.endswith("-pods") and name.removesuffix("-pods") in self.components:
+                other = name.removesuffix("-pods")
+                yield self._problem(("components", name), f'the name "{name}"', f"one that {other}'s pods do not use")
+
+    def _runs_something(self, name: str, component: Plain) -> Iterator[Problem]:
+        path = ("components", name)
+        if "proxy" in component:
+            for key in ("port", "command", "args", "user"):
+                if key in self.tree.at(*path).plain():
+                    yield self._problem((*path, key), key, "none: a proxy's is derived")
+            return
+        if not component.get("image") and not self.data.get("image"):
+            yield self._problem(path, "no image", "image here, or for the whole system", self._misspelt(name))
+        elif not any(component.get(key) for key in ("image", "command", "args")):
+            yield self._problem(path, "nothing to run", "image, command or args", self._misspelt(name))
+        for key in ("sticky", "public"):
+            if component.get(key) and "port" not in component:
+                yield self._problem((*path, key), "no port", f"a port, which {key} needs")
+
+    def _misspelt(self, name: str) -> str:
+        """A component that says nothing is often another one's override, misspelt."""
+        return nearest(name, (other for other in self.components if other != name))
+
+    def _references(self, path: Path, component: Plain) -> Iterator[Problem]:
+        own = str(path[-1])
+        known = {*self.components, *self.stores} - {own}
+        for index, name in enumerate(component["talks_to"]):
+            at: Path = (*path, "talks_to", index)
+            if name not in known:
+                yield self._unknown(at, name, known, "a component or store")
+            elif name in self.components and not self._has_port(name):
+                yield self._problem(at, f'"{name}", which has no port', "a component with a port, or a store")
+        for kind in DERIVED_ENV:
+            same = [name for name in component["talks_to"] if self.stores.get(name, {}).get("type") == kind]
+            if len(same) > 1:
+                yield self._problem((*path, "talks_to"), " and ".join(same), f"one {kind} store for each component")
+        for name in component["volumes"]:
+            if name not in self.data["volumes"]:
+                yield self._unknown((*path, "volumes", name), name, self.data["volumes"], "a volume of the system")
+        if "proxy" in component:
+            yield from self._routes((*path, "proxy", "routes"), component["proxy"]["routes"], own)
+
+    def _has_port(self, name: str) -> bool:
+        return "port" in self.components[name] or "proxy" in self.components[name]
+
+    def _routes(self, path: Path, routes: Plain, own: str) -> Iterator[Problem]:
+        targets = {name for name in self.components if name != own and self._has_port(name)}
+        canonical: dict[str, str] = {}
+        for route, to in routes.items():
+            name = to if isinstance(to, str) else to["to"]
+            at: Path = (*path, route) if isinstance(to, str) else (*path, route, "to")
+            if name not in targets:
+                yield self._unknown(at, name, targets, "a component with a port")
+            bare = route.rstrip("/")
+            if bare in canonical:
+                yield self._problem((*path, route), f"{route} beside {canonical[bare]}", "each path once")
+            canonical[bare] = route
+            if bare in ("/healthz", "/readyz"):
+                yield self._problem((*path, route), route, "a path other than the proxy's own /healthz and /readyz")
+
+    def _scaling(self, path: Path, component: Plain) -> Iterator[Problem]:
+        replicas = component["replicas"]
+        smallest = replicas["min"] if isinstance(replicas, dict) else replicas
+        if isinstance(replicas, dict):
+            if replicas["min"] > replicas["max"]:
+                yield self._problem(
+                    (*path, "replicas"), f"min {replicas['min']} above max {replicas['max']}", "min up to max"
+                )
+            if replicas["min"] < replicas["max"] and not component["scale_on"]:
+                yield self._problem((*path, "scale_on"), "nothing", "cpu or memory, which decides between min and max")
+        available = component.get("keep_available")
+        if available is not None and component["enabled"] and available >= smallest:
+            expected = f"fewer than the {smallest} replicas that there may be, or no node could ever be drained"
+            yield self._problem((*path, "keep_available"), str(available), expected)
+        for key in ("scale_up", "scale_down"):
+            yield from self._scale_rule((*path, key), component.get(key))
+
+    def _scale_rule(self, path: Path, rule: Plain | None) -> Iterator[Problem]:
+        if rule is None:
+            return
+        if seconds(rule["stabilize"]) > LONGEST_STABILIZATION:
+            yield self._problem((*path, "stabilize"), rule["stabilize"], "at most 1h")
+        for index, policy in enumerate(rule["policies"]):
+            if not 0 < seconds(policy["every"]) <= LONGEST_POLICY:
+                yield self._problem((*path, "policies", index, "every"), policy["every"], "from 1s to 30m")
+
+    def _amounts(self, path: Path, resources: Plain) -> Iterator[Problem]:
+        amounts = build.resources(resources)
+        texts: dict[str, Callable[[int], str]] = {
+            "cpu": cpu_text,
+            "memory": bytes_text,
+            "ephemeral_storage": bytes_text,
+        }
+        for key, text in texts.items():
+            amount: Amount = getattr(amounts, key)
+            if amount.request > amount.limit:
+                found = f"a request of {text(amount.request)} above the limit of {text(amount.limit)}"
+                yield self._problem((*path, key), found, "a request up to the limit")
+            if amount.request == 0:
+                yield self._problem((*path, key), "a request of nothing", "more than zero")
+
+    def _environment(self, path: Path, component: Plain) -> Iterator[Problem]:
+        derived = {"PORT": "port"}
+        for name in component["talks_to"]:
+            kind = self.stores.get(name, {}).get("type", "")
+            derived.update(dict.fromkeys(DERIVED_ENV.get(kind, ()), name))
+        for variable in component["env"]:
+            if variable in derived:
+                expected = f"none: it follows from {derived[variable]}"
+                yield self._problem((*path, "env", variable), f"the variable {variable}", expected)
+
+    def _mounts(self, path: Path, component: Plain) -> Iterator[Problem]:
+        seen: dict[str, str] = {}
+        for name, folder in component["volumes"].items():
+            at = (*path, "volumes", name)
+            reserved = [one for one in RESERVED_PATHS if folder == one or folder.startswith(one + "/")]
+            if reserved or folder.strip("/") == "":
+                yield self._problem(at, folder, "a path that the container does not need for itself")
+            if folder in seen:
+                yield self._problem(at, f"{folder}, where {seen[folder]} is", "a path of its own")
+            seen[folder] = name
+
+    def _needs_capability(self, path: Path, component: Plain) -> Iterator[Problem]:
+        if "gpu" in component and not self.data["capabilities"]["gpu"]:
+            expected = "capabilities.gpu: true where the cluster has GPUs, or enabled: false"
+            yield self._problem((*path, "gpu"), "GPUs in an environment that does not count on any", expected)
+        host = component.get("public", {}).get("host")
+        if host and self.data["capabilities"]["gateway"] and "domain" not in self.data:
+            yield self._problem(("domain",), "nothing", f"the domain below which {host} is public")
+
+    def _public(self) -> Iterator[Problem]:
+        for key in ("host", "node_port"):
+            seen: dict[Any, str] = {}
+            for name, component in self.components.items():
+                value = component.get("public", {}).get(key)
+                if value is None or not component["enabled"]:
+                    continue
+                if value in seen:
+                    yield self._problem(
+                        ("components", name, "public", key), f"{value}, as {seen[value]} has", "one of its own"
+                    )
+                seen[value] = name
+
+    def _store(self, path: Path, store: Plain) -> Iterator[Problem]:
+        if store["type"] != "postgresql":
+            return
+        if store["synchronous_replicas"] >= store["instances"]:
+            expected = f"fewer than the {store['instances']} instances"
+            yield self._problem((*path, "synchronous_replicas"), str(store["synchronous_replicas"]), expected)
+        for key in ("database", "owner"):
+            if store.get(key, "") in ("postgres", "template0", "template1", "streaming_replica"):
+                yield self._problem((*path, key), store[key], "a name that PostgreSQL does not use itself")
+
+    def _migration(self) -> Iterator[Problem]:
+        migration = self.data.get("migration")
+        if migration is None:
+            return
+        at: Path = ("migration", "component")
+        name = migration["component"]
+        if name not in self.components:
+            yield self._unknown(at, name, self.components, "a component")
+        elif not self.components[name]["enabled"] or "proxy" in self.components[name]:
+            yield self._problem(at, f'"{name}", which does not run here', "a component that runs in every environment")
+        yield from self._amounts(("migration", "resources"), migration["resources"])
+
+    def _network(self) -> Iterator[Problem]:
+        for index, cidr in enumerate(self.data["network"]["api_server_cidrs"]):
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError as error:
+                yield self._problem(
+                    ("network", "api_server_cidrs", index), cidr, f"a network such as 10.0.0.0/24 ({error})"
+                )
