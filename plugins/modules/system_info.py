@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: system_info
 short_description: What runs of a system, where, and how to reach it
 version_added: 0.1.0
-author: groundwork.platform contributors
+author: groundwork.platform contributors (@groundwork-platform)
 description:
   - Reads the workloads of a namespace (Deployments, StatefulSets and CloudNativePG Clusters), their pods, and the
     addresses under which its Services are reached from outside, with one request for each kind.
