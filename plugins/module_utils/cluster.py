@@ -29,9 +29,19 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transp
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 __all__ = [
-    "ApiError", "Clock", "Cluster", "ClusterAuth", "Listing", "Object", "Resource", "Unreachable", "WatchEvent", "Watcher",
-    "describe", "identity",
-]  # fmt: skip
+    "ApiError",
+    "Clock",
+    "Cluster",
+    "ClusterAuth",
+    "Listing",
+    "Object",
+    "Resource",
+    "Unreachable",
+    "WatchEvent",
+    "Watcher",
+    "describe",
+    "identity",
+]
 
 Object = dict[str, Any]
 """A Kubernetes object as its JSON is."""
@@ -83,8 +93,9 @@ class Listing:
 class WatchEvent:
     """What a :class:`Watcher` reports.
 
-    :param type: ``SYNC``: ``objects`` is all there is, forget the rest; ``ADDED``, ``MODIFIED``, ``DELETED``: ``objects`` holds
-        the one; ``LOST``: the connection broke, it is being tried again; ``BACK``: it is there again; ``DENIED``: this kind may not be watched.
+    :param type: ``SYNC``: ``objects`` is all there is, forget the rest; ``ADDED``, ``MODIFIED``, ``DELETED``:
+        ``objects`` holds the one; ``LOST``: the connection broke, it is being tried again; ``BACK``: it is
+        there again; ``DENIED``: this kind may not be watched.
     :param watcher: who reports it.
     :param error: of LOST and DENIED.
     """
@@ -150,9 +161,11 @@ class Cluster:
         resource = self.find_resource(api_version, kind)
         if resource is None:
             raise Failure(
-                "unknown_kind", f"{kind} in {api_version}", "is not served by this cluster",
+                "unknown_kind",
+                f"{kind} in {api_version}",
+                "is not served by this cluster",
                 hint="install the CustomResourceDefinition first, or correct apiVersion and kind",
-            )  # fmt: skip
+            )
         return resource
 
     def _discover(self, api_version: str) -> dict[str, Resource] | None:
@@ -243,10 +256,17 @@ class Cluster:
             query["dryRun"] = "All"
         return self._object(
             self._request(
-                "PATCH", resource, metadata.get("namespace"), metadata["name"], query, obj, "application/apply-patch+yaml",
-                subresource=subresource, patience=patience,
+                "PATCH",
+                resource,
+                metadata.get("namespace"),
+                metadata["name"],
+                query,
+                obj,
+                "application/apply-patch+yaml",
+                subresource=subresource,
+                patience=patience,
             )
-        )  # fmt: skip
+        )
 
     def create(self, resource: Resource, obj: Mapping[str, Any], dry_run: bool = False) -> Object:
         """Create an object.
@@ -262,9 +282,7 @@ class Cluster:
         """Put an object in place of the one with the same resourceVersion."""
         metadata = obj["metadata"]
         query = {"fieldManager": FIELD_MANAGER}
-        return self._object(
-            self._request("PUT", resource, metadata.get("namespace"), metadata["name"], query, obj)
-        )
+        return self._object(self._request("PUT", resource, metadata.get("namespace"), metadata["name"], query, obj))
 
     def merge(
         self,
@@ -327,13 +345,17 @@ class Cluster:
 
     # Watches
 
-    def watch(self, resource: Resource, namespace: str | None, version: str, labels: str = "", fields: str = "") -> Stream:
-        """Open a watch that goes on from a version of the list. Lines are JSON events. :class:`Watcher` is the way to use it."""
+    def watch(
+        self, resource: Resource, namespace: str | None, version: str, labels: str = "", fields: str = ""
+    ) -> Stream:
+        """Open a watch that goes on from a version of the list; its lines are JSON events. :class:`Watcher` uses it."""
         query: dict[str, Any] = {
-            "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true",
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
             # Not all at the same time: a hundred watches that end together would all come back together.
             "timeoutSeconds": random.randint(240, 300),  # noqa: S311
-        }  # fmt: skip
+        }
         if labels:
             query["labelSelector"] = labels
         if fields:
@@ -372,8 +394,9 @@ class Cluster:
 class Watcher:
     """Keeps a list of objects up to date and says so to a sink, until it is stopped. Runs in a thread of its own.
 
-    It lists, watches from there, goes on from the last version seen after an interruption, and lists again when that version
-    has expired (410) or the server can't say what happened since. It never gives up: whoever listens has the deadline.
+    It lists, watches from there, goes on from the last version seen after an interruption, and lists again when
+    that version has expired (410) or the server can't say what happened since. It never gives up: whoever
+    listens has the deadline.
 
     :param sink: called in the watcher's thread, one event after the other.
     """
@@ -416,9 +439,7 @@ class Watcher:
         while not self._stopped.is_set():
             try:
                 if not version:
-                    listing = self._cluster.list(
-                        self.resource, self.namespace, self._labels, self._fields, patience=0
-                    )
+                    listing = self._cluster.list(self.resource, self.namespace, self._labels, self._fields, patience=0)
                     version = listing.resource_version
                     self._back()
                     self._emit(WatchEvent("SYNC", self, listing.items))

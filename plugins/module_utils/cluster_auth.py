@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_FILE_LIFE = 60.0
 """Seconds after which a token file is read again; bound tokens are renewed in place."""
 
-# Option name -> (type, aliases, environment variables, does it hold a secret). A kubeconfig's path is no secret and, if it
-# were masked, would make every message about it unreadable; one given as a mapping is hidden by cluster_module.conceal.
+# Option name -> (type, aliases, environment variables, does it hold a secret). A kubeconfig's path is no secret
+# and, if it were masked, would make every message about it unreadable; one given as a mapping is hidden by
+# cluster_module.conceal.
 OPTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], bool]] = {
     "kubeconfig": ("raw", (), ("K8S_AUTH_KUBECONFIG",), False),
     "context": ("str", (), ("K8S_AUTH_CONTEXT",), False),
@@ -50,7 +52,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], bool]] = {
 
 
 def auth_argument_spec() -> dict[str, dict[str, Any]]:
-    """The connection options of every module here; the documentation fragment ``groundwork.platform.auth`` describes them."""
+    """The connection options of every module; the doc fragment ``groundwork.platform.auth`` describes them."""
     spec: dict[str, dict[str, Any]] = {}
     for name, (kind, aliases, _environment, secret) in OPTIONS.items():
         spec[name] = {"type": kind}
@@ -164,7 +166,7 @@ class ClusterAuth:
                 code="kubeconfig_not_found",
                 object="The connection to the cluster",
                 cause="is not described anywhere",
-                evidence="neither kubeconfig nor host is given, KUBECONFIG is not set and ~/.kube/config does not exist",
+                evidence="neither kubeconfig nor host is given, and there is no KUBECONFIG and no ~/.kube/config",
                 hint="set kubeconfig (and context), or host with api_key",
             )
         return found.connection(self.context)
@@ -279,9 +281,7 @@ class Kubeconfig:
     def _path(self, where: tuple[str, str], path: str) -> Path:
         return self.folders.get(where, Path()) / Path(path).expanduser()
 
-    def _credentials(
-        self, name: str, user: Mapping[str, Any], cluster: Mapping[str, Any]
-    ) -> Callable[[], Credentials]:
+    def _credentials(self, name: str, user: Mapping[str, Any], cluster: Mapping[str, Any]) -> Callable[[], Credentials]:
         where = ("users", name)
         base = Credentials(
             certificate=self._pem(where, user, "client-certificate"), key=self._pem(where, user, "client-key")
@@ -301,17 +301,18 @@ class Kubeconfig:
 
     def _auth_provider(self, name: str) -> Credentials:
         try:
-            from kubernetes import client, config  # noqa: PLC0415 - slow, and only this stanza needs it
+            from kubernetes import client, config
         except ImportError as error:
             raise Failure(
-                "credentials", f"kubeconfig {self.name}", f'asks for an auth-provider for user "{name}"',
-                "the Python package kubernetes is not installed", "install it, or use an exec plugin or a token",
-            ) from error  # fmt: skip
-        context = next(
-            (c["name"] for c in self.document["contexts"] if c.get("context", {}).get("user") == name), None
-        )
+                "credentials",
+                f"kubeconfig {self.name}",
+                f'asks for an auth-provider for user "{name}"',
+                "the Python package kubernetes is not installed",
+                "install it, or use an exec plugin or a token",
+            ) from error
+        context = next((c["name"] for c in self.document["contexts"] if c.get("context", {}).get("user") == name), None)
         configuration = client.Configuration()
-        config.load_kube_config_from_dict(
+        config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
             dict(self.document), context=context, client_configuration=configuration, persist_config=False
         )
         value = configuration.get_api_key_with_prefix("authorization") or ""
@@ -418,8 +419,13 @@ def _exec_plugin(
     try:
         done = subprocess.run(
             [command, *(str(argument) for argument in stanza.get("args") or [])],
-            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     except FileNotFoundError as error:
         hint = str(stanza.get("installHint") or "install it, or put it on PATH").strip()
         raise Failure("credentials", subject, "is not installed", hint=hint) from error

@@ -26,7 +26,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.errors import 
 try:
     import urllib3
 except ImportError:  # pragma: no cover - said as a Failure when a cluster is first asked for
-    urllib3 = None
+    urllib3 = None  # type: ignore[assignment]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a TCP and TLS connection."""
@@ -38,7 +38,8 @@ PATIENCE = 120.0
 """Seconds for which a server that has answered before is tried again: a restarting one comes back."""
 POOL_SIZE = 16
 
-# Connections that are silently cut (a firewall, a lost node) are noticed after about 25 s although a watch reads for long.
+# Connections that are silently cut (a firewall, a lost node) are noticed after about 25 s although a watch
+# reads for long.
 _KEEPALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -70,8 +71,9 @@ class ApiError(Failure):
     def webhook_unavailable(self) -> bool:
         """Whether a webhook could not be asked: the one that has just been deployed is not up yet."""
         return self.status >= 500 and any(
-            text in self.message for text in ("failed calling webhook", "conversion webhook for", "error trying to reach service")
-        )  # fmt: skip
+            text in self.message
+            for text in ("failed calling webhook", "conversion webhook for", "error trying to reach service")
+        )
 
     @property
     def transient(self) -> bool:
@@ -79,11 +81,13 @@ class ApiError(Failure):
         if self.status == 500:
             # An unspecific 500 is a defect or a broken webhook; these are the ones known to pass.
             passing = ("etcdserver", "connection refused", "timed out", "request timed out", "leader changed")
-            return self.webhook_unavailable or any(text in self.message for text in passing)
+            # A webhook that is away may come back, but only the caller knows whether to wait for it.
+            return not self.webhook_unavailable and any(text in self.message for text in passing)
         if self.status == 403:
-            # Right after its start a server's authoriser does not know the roles yet; and quotas may not be counted yet.
+            # Right after its start a server's authoriser does not know the roles yet; and quotas may not be
+            # counted yet.
             return "status unknown for quota" in self.message or "not yet ready to handle request" in self.message
-        return self.status in (429, 502, 503, 504)
+        return self.status in (429, 502, 503, 504) and not self.webhook_unavailable
 
     def as_dict(self) -> dict[str, str]:
         """Only the fields that every failure has."""
@@ -145,8 +149,12 @@ class Transport:
 
     def __init__(self, connection: Connection, patience: float = PATIENCE, clock: Clock | None = None) -> None:
         if urllib3 is None:
-            raise Failure("missing_library", "The Python package urllib3", "is not installed",
-                          hint="install the collection's requirements.txt, for example with the package kubernetes")  # fmt: skip
+            raise Failure(
+                "missing_library",
+                "The Python package urllib3",
+                "is not installed",
+                hint="install the collection's requirements.txt, for example with the package kubernetes",
+            )
         self.connection = connection
         self.patience = patience
         self.clock = clock or Clock()
@@ -245,9 +253,15 @@ class Transport:
             self.requests += 1
             try:
                 response = pool.urlopen(
-                    method, target, body=body, headers=headers, retries=False, redirect=False, preload_content=not stream,
+                    method,
+                    target,
+                    body=body,
+                    headers=headers,
+                    retries=False,
+                    redirect=False,
+                    preload_content=not stream,
                     timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=None if stream else READ_TIMEOUT),
-                )  # fmt: skip
+                )
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise self._unreachable(error) from error
             self._answered = True
@@ -287,7 +301,9 @@ class Transport:
         parts = urlsplit(connection.server)
         secure = parts.scheme == "https"
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Failure("kubeconfig_invalid", connection.source, f'names a server "{connection.server}" that is no URL')
+            raise Failure(
+                "kubeconfig_invalid", connection.source, f'names a server "{connection.server}" that is no URL'
+            )
         options: dict[str, Any] = {
             "maxsize": POOL_SIZE,
             "block": False,
@@ -334,8 +350,13 @@ class Transport:
         if isinstance(error, ssl.SSLError) or "SSLError" in type(error).__name__:
             if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
                 why = text.split("certificate verify failed:")[-1].split("(_ssl")[0].strip() or text
-                return Unreachable("tls", where, "presents a certificate that is not trusted", why,
-                                   f"correct ca_cert or host; the connection comes from {self.connection.source}")  # fmt: skip
+                return Unreachable(
+                    "tls",
+                    where,
+                    "presents a certificate that is not trusted",
+                    why,
+                    f"correct ca_cert or host; the connection comes from {self.connection.source}",
+                )
             if "EOF" not in text and "reset" not in text.lower():
                 return Unreachable("tls", where, "does not speak TLS as expected", text, "correct host")
         hint = f"check that it runs and that {self.connection.source} is the cluster that is meant"
@@ -358,9 +379,17 @@ class Transport:
         if response.status == 401:
             subject, cause = f"API server {self.connection.server}", f"{cause} of {self.connection.source}"
         return ApiError(
-            code=code, object=subject, cause=cause, evidence=message, hint=hint, status=response.status,
-            reason=reason, message=message, causes=list(details.get("causes") or []), retry_after=_seconds(after),
-        )  # fmt: skip
+            code=code,
+            object=subject,
+            cause=cause,
+            evidence=message,
+            hint=hint,
+            status=response.status,
+            reason=reason,
+            message=message,
+            causes=list(details.get("causes") or []),
+            retry_after=_seconds(after),
+        )
 
 
 def _explanation(status: int, reason: str) -> tuple[str, str, str]:

@@ -1,7 +1,8 @@
-"""A real control plane without nodes, for tests: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+"""A real control plane without nodes for tests: etcd, kube-apiserver, kube-controller-manager on free loopback ports.
 
-Everything lies in one temporary folder and ends with :meth:`ControlPlane.stop`, also when the test process is killed (the
-processes get a death signal with their parent). Without a node, a test writes what a kubelet would: see :class:`Kubelet`.
+Everything lies in one temporary folder and ends with :meth:`ControlPlane.stop`, also when the test process is
+killed (the processes get a death signal with their parent). Without a node, a test writes what a kubelet would:
+see :mod:`kubelet`.
 """
 
 from __future__ import annotations
@@ -97,26 +98,39 @@ class ControlPlane:
         self._spawn(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{self._ports[0]}",
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self._ports[2]}",
-            f"--tls-cert-file={folder}/server.crt", f"--tls-private-key-file={folder}/server.key",
-            f"--client-ca-file={folder}/ca.crt", f"--token-auth-file={folder}/tokens.csv",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._ports[2]}",
+            f"--tls-cert-file={folder}/server.crt",
+            f"--tls-private-key-file={folder}/server.key",
+            f"--client-ca-file={folder}/ca.crt",
+            f"--token-auth-file={folder}/tokens.csv",
             f"--service-account-key-file={folder}/service-account.pub",
             f"--service-account-signing-key-file={folder}/service-account.key",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--endpoint-reconciler-type=none",
-            "--disable-admission-plugins=TaintNodesByCondition", "--allow-privileged=true", "--event-ttl=1h",
-        )  # fmt: skip
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--authorization-mode=RBAC",
+            "--endpoint-reconciler-type=none",
+            "--disable-admission-plugins=TaintNodesByCondition",
+            "--allow-privileged=true",
+            "--event-ttl=1h",
+        )
 
     def start_controllers(self) -> None:
         """Start the controller manager, which keeps trying until the API server answers."""
         folder = self.folder
         self._spawn(
             "kube-controller-manager",
-            f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1",
-            f"--secure-port={self._ports[3]}", "--use-service-account-credentials=false",
-            f"--service-account-private-key-file={folder}/service-account.key", f"--root-ca-file={folder}/ca.crt",
-            "--kube-api-qps=200", "--kube-api-burst=400",
-        )  # fmt: skip
+            f"--kubeconfig={self.kubeconfig}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self._ports[3]}",
+            "--use-service-account-credentials=false",
+            f"--service-account-private-key-file={folder}/service-account.key",
+            f"--root-ca-file={folder}/ca.crt",
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
+        )
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until ``/readyz`` says ok."""
@@ -124,10 +138,12 @@ class ControlPlane:
         context.load_cert_chain(self.folder / "admin.crt", self.folder / "admin.key")
         deadline = time.monotonic() + timeout
         while True:
-            with contextlib.suppress(OSError):
-                with urllib.request.urlopen(f"{self.server}/readyz", context=context, timeout=2) as answer:
-                    if answer.status == 200:
-                        return
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.server}/readyz", context=context, timeout=2) as answer,
+            ):
+                if answer.status == 200:
+                    return
             process = self._processes["kube-apiserver"]
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (self.folder / "kube-apiserver.log").read_text(errors="replace").splitlines()[-15:]
@@ -143,18 +159,28 @@ class ControlPlane:
     def _start_etcd(self) -> None:
         client, peer = (f"http://127.0.0.1:{port}" for port in self._ports[:2])
         self._spawn(
-            "etcd", f"--data-dir={self.folder}/etcd", f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
-            f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}",
-            "--unsafe-no-fsync", "--log-level=error",
-        )  # fmt: skip
+            "etcd",
+            f"--data-dir={self.folder}/etcd",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=error",
+        )
 
     def _spawn(self, name: str, *arguments: str) -> None:
         command = [str(self.binary / name)] if self.binary.is_dir() else [str(self.binary), name]
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [*command, *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
+                [*command, *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
                 preexec_fn=_die_with_parent,
-            )  # fmt: skip
+            )
 
     def _certificates(self) -> None:
         authority_key = ec.generate_private_key(ec.SECP256R1())
@@ -175,7 +201,9 @@ class ControlPlane:
                 serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
             )
         )
-        self.tokens = {name: base64.b16encode(os.urandom(16)).decode().lower() for name in ("nobody", "reader", "writer")}
+        self.tokens = {
+            name: base64.b16encode(os.urandom(16)).decode().lower() for name in ("nobody", "reader", "writer")
+        }
         lines = [f"{token},{name},{name}-id" for name, token in self.tokens.items()]
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
         encoded = {
@@ -187,11 +215,15 @@ class ControlPlane:
     def _write_kubeconfig(self, path: Path, user: dict[str, str], cluster: dict[str, Any]) -> None:
         entry = {"server": self.server, "certificate-authority-data": _base64(self.folder / "ca.crt"), **cluster}
         document = {
-            "apiVersion": "v1", "kind": "Config", "current-context": CONTEXT,
-            "clusters": [{"name": CONTEXT, "cluster": {key: value for key, value in entry.items() if value is not None}}],
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": CONTEXT,
+            "clusters": [
+                {"name": CONTEXT, "cluster": {key: value for key, value in entry.items() if value is not None}}
+            ],
             "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": CONTEXT}}],
             "users": [{"name": CONTEXT, "user": user}],
-        }  # fmt: skip
+        }
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(document))
 
