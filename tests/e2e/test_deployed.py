@@ -37,9 +37,7 @@ def test_a_system_alone_needs_no_other_play(deployment: Deployment) -> None:
 
 
 def test_check_and_diff_show_a_change_and_make_none(deployment: Deployment) -> None:
-    overrides = json.dumps(
-        {"system_overrides": {"components": {"api": {"keep_available": 1, "environment": {"PROOF": "shown"}}}}}
-    )
+    overrides = json.dumps({"system_overrides": {"components": {"api": {"env": {"PROOF": "shown"}}}}})
     generation = deployment.get("deployment/api")["metadata"]["generation"]
     run = deployment.play("site.yml", "--limit=medical_inventory", "--check", "--diff", f"--extra-vars={overrides}")
     assert run.changed >= 1

@@ -13,9 +13,9 @@ from tests.support.deployment import NAMESPACE, Deployment, Run, eventually
 
 def changing(value: str) -> str:
     """An override that rolls every pod of api and websocket."""
-    environment = {"environment": {"E2E_RELEASE": value}}
+    component = {"env": {"E2E_RELEASE": value}}
     return "--extra-vars=" + json.dumps(
-        {"system_overrides": {"components": {"api": environment, "websocket": environment}}}
+        {"system_overrides": {"components": {"api": component, "websocket": component}}}
     )
 
 

@@ -60,9 +60,8 @@ def interrupt(deployment: Deployment, after: float, number: signal.Signals) -> s
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         os.close(controller)
-    print(
-        f"{number.name} after {after:.0f} s; it ended with {process.returncode} {time.monotonic() - started:.0f} s after its start"
-    )
+    ended = time.monotonic() - started
+    print(f"{number.name} after {after:.0f} s; it ended with {process.returncode} {ended:.0f} s after its start")
     return output.decode("utf-8", "replace")
 
 
