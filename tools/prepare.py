@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+# Names the locks that .venv holds; its presence says that this machine was prepared before.
+STAMP = ".groundwork-prepared"
 # ansible-core 2.19 runs on these (its own requirement), the newest first.
 PYTHONS = ((3, 13), (3, 12), (3, 11))
 GO_NEEDED = (1, 26)
@@ -116,7 +118,7 @@ def check_machine() -> None:
     from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import preflight
 
     try:
-        preflight.check_machine()
+        preflight.check_machine(fresh=not (VENV / STAMP).exists())
     except Failure as failure:
         raise Refused(failure.sentence) from None
 
@@ -159,7 +161,7 @@ def install_packages(names: list[str]) -> None:
 
 def make_environment(lock: Path) -> None:
     """Create .venv with exactly the locked packages; done again when the lock or the interpreter changed."""
-    stamp = VENV / ".groundwork-prepared"
+    stamp = VENV / STAMP
     want = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
     done = stamp.read_text().split() if stamp.exists() else []
     if want in done:

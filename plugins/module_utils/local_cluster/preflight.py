@@ -22,6 +22,8 @@ PYTHON = (3, 11)
 DEBIAN = 12
 MEMORY_GIB = 3.5
 DISK_GIB = 8.0
+# What compiling adds from empty caches: Go's two caches, image layers and archives.
+BUILD_DISK_GIB = 14.0
 _GIB = 1024**3
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,8 +86,22 @@ def check(layout: Layout, runner: Runner, machine: Machine, *, new: bool) -> Non
     _check_kernel(machine)
     if new:
         _check_memory(machine)
-        _check_disk(layout, machine)
+        _check_disk(layout.state_root, machine, DISK_GIB)
         _check_network(layout, runner)
+
+
+def check_machine(machine: Machine | None = None, *, fresh: bool = True) -> None:
+    """Refuse a machine on which `make up` cannot work, before even its packages are installed.
+
+    :param fresh: whether nothing was prepared yet, so that memory and the disk for compiling must still be there.
+    :raises Failure: ``not_root``, ``python_too_old``, ``debian_too_old``, ``too_little_memory`` or ``too_little_disk``.
+    """
+    machine = machine or Machine()
+    _check_user(machine)
+    _check_versions(machine)
+    if fresh:
+        _check_memory(machine)
+        _check_disk(Path.home(), machine, BUILD_DISK_GIB)
 
 
 def _check_user(machine: Machine) -> None:
@@ -163,16 +179,16 @@ def _check_memory(machine: Machine) -> None:
         )
 
 
-def _check_disk(layout: Layout, machine: Machine) -> None:
-    place = layout.state
+def _check_disk(folder: Path, machine: Machine, needed: float) -> None:
+    place = folder
     while not place.exists():
         place = place.parent
     free = machine.free_bytes(place) / _GIB
-    if free < DISK_GIB:
+    if free < needed:
         raise Failure(
             "too_little_disk",
-            f"The disk of {layout.state_root}",
-            f"has too little room: {DISK_GIB:g} GiB are needed",
+            f"The disk of {folder}",
+            f"has too little room: {needed:g} GiB are needed",
             f"{free:.1f} GiB free",
             "make room",
         )

@@ -55,7 +55,7 @@ def test_a_machine_without_apt_is_told(prepare, monkeypatch, capsys):
 
 
 def test_what_the_preflight_refuses_is_said_as_it_says_it(prepare, monkeypatch, capsys):
-    def refuse():
+    def refuse(**_options):
         raise Failure("disk_full", "The disk of /var/lib", "has 2 GiB free", hint="free 13 GiB")
 
     monkeypatch.setattr(prepare.os, "geteuid", lambda: 0)
