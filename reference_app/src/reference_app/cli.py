@@ -3,18 +3,72 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+
+# Before NumPy is imported: its threads would each take memory, and there is nothing here for them to do.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def serve() -> None:
     """Serves the roles named on the command line on PORT (default 8000) until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="serve")
+    parser = argparse.ArgumentParser(prog="serve", description=serve.__doc__)
     parser.add_argument("roles", nargs="+", choices=["api", "websocket"])
-    parser.parse_args()
+    roles = frozenset(parser.parse_args().roles)
+
+    from reference_app import logs, services, settings
+
+    try:
+        read = settings.read(roles=roles)
+        logs.configure(read.log_level, read.replica)
+        parts = services.make(read)
+    except settings.SettingsError as error:
+        sys.exit(str(error))
+    from reference_app.server import Server
+    from reference_app.web import create_app
+
+    Server(create_app(parts, roles), read).run()
 
 
 def worker() -> None:
-    """Runs the Celery worker of the selected domain until SIGTERM."""
+    """Does queued tasks until SIGTERM; PORT serves health and metrics."""
+    parser = argparse.ArgumentParser(prog="worker", description=worker.__doc__)
+    parser.add_argument("--concurrency", type=int, default=2)
+    concurrency = parser.parse_args().concurrency
+
+    from reference_app import logs, services, settings
+
+    try:
+        read = settings.read(roles=frozenset(("worker",)))
+        logs.configure(read.log_level, read.replica)
+        parts = services.make(read)
+    except settings.SettingsError as error:
+        sys.exit(str(error))
+    if not read.redis_host:
+        sys.exit("the environment's REDIS_HOST is not set: a worker takes its tasks from Redis")
+    from reference_app.server import Server
+    from reference_app.tasks import Worker
+    from reference_app.web import create_app
+
+    web = Server(create_app(parts, {"worker"}), read)
+    # Signals reach the main thread, which is Celery's.
+    threading.Thread(target=web.run, daemon=True).start()
+    Worker(parts).run(concurrency)
 
 
 def check_model() -> None:
-    """Judges a model folder; exit status 1 and one sentence when the application would refuse it."""
+    """Judges a version's folder; exit status 1 and one sentence when the application would refuse it."""
+    parser = argparse.ArgumentParser(prog="check-model", description=check_model.__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+
+    from reference_app import models, services, settings
+    from reference_app.problems import ModelProblem
+
+    try:
+        model = services.load_domain(settings.read().domain).reader.parse(models.read_folder(folder))
+    except (ModelProblem, settings.SettingsError) as problem:
+        sys.exit(str(problem))
+    print(f"version {model.version} is good")

@@ -1,0 +1,36 @@
+"""Runs the revisions against the database that the environment names (PGHOST ...), or prints their SQL."""
+
+from __future__ import annotations
+
+import os
+from logging.config import fileConfig
+
+from alembic import context
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+import reference_app.domains.medical_inventory.tables  # noqa: F401 - registers its tables
+from reference_app.tables import metadata
+
+if context.config.config_file_name and os.environ.get("ALEMBIC_LOGGING", "1") == "1":
+    fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    engine = create_engine(
+        "postgresql+psycopg://",
+        poolclass=NullPool,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "alembic",
+            "target_session_attrs": "read-write",
+        },
+    )
+    with engine.connect() as connection:
+        # One transaction for each revision: a failure leaves the database at the revision before it.
+        context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()

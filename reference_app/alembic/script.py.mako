@@ -1,0 +1,25 @@
+"""${message}
+
+Revision: ${up_revision}, after ${down_revision | comma,n}.
+Expand only: the application of the release before must work on the new schema.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    """Applies the revision."""
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    """Takes it back."""
+    ${downgrades if downgrades else "pass"}

@@ -1,0 +1,128 @@
+"""Everything that the environment sets, read once; PostgreSQL's own variables (PGHOST ...) are left to libpq."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+MEBIBYTE = 1 << 20
+
+
+class SettingsError(Exception):
+    """A variable of the environment that cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The application's settings. Durations in seconds, sizes in bytes.
+
+    `ready_*` name what a replica must reach: `ready_at_start` before it is ready for the first time, `ready_while`
+    to stay ready after it has been away for longer than `ready_grace`.
+    """
+
+    domain: str = "medical_inventory"
+    replica: str = "local"
+    port: int = 8000
+    log_level: str = "INFO"
+    model_path: Path = Path("/app/models")
+    model_interval: float = 2.0
+    redis_host: str = ""
+    redis_port: int = 6379
+    redis_password: str = ""
+    redis_timeout: float = 0.5
+    cache_seconds: int = 86400
+    database: bool = True
+    database_pool: int = 8
+    database_deadline: float = 3.0
+    upload_limit: int = 20 * MEBIBYTE
+    upload_budget: int = 48 * MEBIBYTE
+    upload_idle: float = 15.0
+    detectors: int = 2
+    ready_at_start: frozenset[str] = frozenset(("database", "redis"))
+    ready_while: frozenset[str] = frozenset(("database",))
+    ready_grace: float = 15.0
+    drain: float = 3.0
+    stop_within: int = 20
+
+    @property
+    def redis_url(self) -> str:
+        """Celery's form of the connection; it holds the password, so it is never logged."""
+        password = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+        return f"redis://{password}{self.redis_host}:{self.redis_port}/0"
+
+    def key(self, *parts: str) -> str:
+        """A Redis key or channel of this domain."""
+        return ":".join((self.domain, *parts))
+
+
+def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = frozenset(("api",))) -> Settings:
+    """Reads the settings for a process that plays `roles`; raises SettingsError."""
+    get = _Reader(environment)
+    defaults = Settings()
+    uses_database = bool(roles & {"api", "worker"})
+    needed = {"redis"} | ({"database"} if uses_database else set())
+    # An api without Redis still answers, only slower and unheard; a websocket without it has nothing to say.
+    kept = {"database"} if "api" in roles else needed
+    return Settings(
+        domain=environment.get("DOMAIN_MODULE") or defaults.domain,
+        replica=environment.get("POD_NAME") or environment.get("HOSTNAME") or socket.gethostname(),
+        port=get.integer("PORT", defaults.port, 0, 65535),
+        log_level=get.choice("LOG_LEVEL", defaults.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
+        model_path=Path(environment.get("MODEL_PATH") or defaults.model_path),
+        model_interval=get.number("MODEL_INTERVAL", defaults.model_interval, 0.05, 3600),
+        redis_host=environment.get("REDIS_HOST", ""),
+        redis_port=get.integer("REDIS_PORT", defaults.redis_port, 1, 65535),
+        redis_password=environment.get("REDIS_PASSWORD", ""),
+        cache_seconds=get.integer("CACHE_SECONDS", defaults.cache_seconds, 1, 31_536_000),
+        database=uses_database,
+        database_pool=get.integer("DATABASE_POOL", defaults.database_pool, 1, 100),
+        database_deadline=get.number("DATABASE_DEADLINE", defaults.database_deadline, 0, 60),
+        upload_limit=get.integer("UPLOAD_LIMIT", defaults.upload_limit, 1024, 1024 * MEBIBYTE),
+        upload_budget=get.integer("UPLOAD_BUDGET", defaults.upload_budget, 1024, 8192 * MEBIBYTE),
+        detectors=get.integer("DETECTORS", defaults.detectors, 1, 64),
+        ready_at_start=get.names("READY_AT_START", needed),
+        ready_while=get.names("READY_WHILE", kept),
+        ready_grace=get.number("READY_GRACE", defaults.ready_grace, 0, 3600),
+        drain=get.number("DRAIN_SECONDS", defaults.drain, 0, 600),
+        stop_within=get.integer("STOP_WITHIN_SECONDS", defaults.stop_within, 1, 600),
+    )
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        text = self._environment.get(name, "")
+        try:
+            value = float(text) if text else default
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise SettingsError(f"the environment's {name} must be a number from {low:g} to {high:g}, not {text!r}")
+        return value
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.number(name, default, low, high)
+        if value != int(value):
+            raise SettingsError(f"the environment's {name} must be a whole number, not {value:g}")
+        return int(value)
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = (self._environment.get(name) or default).upper()
+        if value not in allowed:
+            raise SettingsError(f"the environment's {name} must be one of {', '.join(allowed)}, not {value!r}")
+        return value
+
+    def names(self, name: str, default: set[str]) -> frozenset[str]:
+        text = self._environment.get(name)
+        if text is None:
+            return frozenset(default)
+        found = frozenset(part.strip() for part in text.split(",") if part.strip())
+        if wrong := found - {"database", "redis"}:
+            raise SettingsError(f"the environment's {name} names {', '.join(sorted(wrong))}; there are database, redis")
+        return found
