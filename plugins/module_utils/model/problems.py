@@ -77,8 +77,8 @@ class SystemInvalid(Failure):
         )
 
     @property
-    def text(self) -> str:
-        """The failure over several lines, one for each problem."""
+    def sentence(self) -> str:
+        """The failure over several lines, one for each problem: in one line, a dozen would be unreadable."""
         lines = [f"{self.object} {self.cause}; nothing was changed."]
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
 

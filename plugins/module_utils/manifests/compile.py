@@ -1,0 +1,186 @@
+# Copyright: groundwork.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The compiler: a system in, stages of Kubernetes objects out, the same to the byte for the same input."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.groundwork.platform.plugins.module_utils.manifests import (
+    foundation,
+    migration,
+    network,
+    patches,
+    postgresql,
+    redis,
+    workloads,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.manifests.capabilities import capabilities, notes
+from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
+    Problem,
+    SystemInvalid,
+    listing,
+    nearest,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.system import Loaded, load, subject
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import PostgreSQL, Redis, System
+
+
+@dataclasses.dataclass(slots=True)
+class Stages:
+    """The objects in the order in which they are applied.
+
+    :param secrets: what the module generated_secret makes.
+    :param migration: the Job, or nothing where the system has none.
+    """
+
+    foundation: list[Manifest]
+    secrets: list[dict[str, Any]]
+    stores: list[Manifest]
+    migration: Manifest | None
+    components: list[Manifest]
+
+    def objects(self) -> list[Manifest]:
+        """All objects, in that order."""
+        run = [self.migration] if self.migration is not None else []
+        return [*self.foundation, *self.stores, *run, *self.components]
+
+
+def compile_system(
+    name: str,
+    path: Iterable[str | Path],
+    environment: str,
+    overrides: Mapping[str, Any] | None = None,
+    images: Mapping[str, str] | None = None,
+    components: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Load, check and compile a system; the result is that of the module of the same name.
+
+    :raises Failure: whatever is wrong, before anything is changed; all mistakes of the files at once.
+    """
+    loaded = load(name, path, environment, overrides)
+    stages = compile_stages(loaded, images or {}, components or {})
+    able = capabilities(loaded.system)
+    return {
+        "name": name,
+        "environment": environment,
+        "namespace": loaded.system.namespace,
+        "stages": dataclasses.asdict(stages),
+        "public": public(loaded.system),
+        "capabilities": {"declared": list(able.declared), "needed": list(able.needed), "pending": dict(able.pending)},
+        "notes": notes(loaded.system),
+    }
+
+
+def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str, Any]) -> Stages:
+    """Compile a loaded system and patch the result.
+
+    :raises SystemInvalid: where a patch matches nothing, or takes away what an object is.
+    """
+    context = Context(loaded.system, images, pins)
+    stages = Stages(
+        _foundation(context), _secrets(context), _stores(context), _migration(context), _components(context)
+    )
+    return _patched(stages, loaded)
+
+
+def public(system: System) -> list[dict[str, Any]]:
+    """What can be reached from outside, and how."""
+    reachable = []
+    for component in system.components.values():
+        entry = component.public
+        if entry is None:
+            continue
+        kind = "NodePort" if entry.node_port is not None else "ClusterIP"
+        host = f"{entry.host}.{system.domain}" if entry.host and system.domain else ""
+        routes = {route.path: route.component for route in component.proxy.routes} if component.proxy else {}
+        port = 80 if component.proxy is not None else component.port
+        reachable.append(
+            {
+                "name": component.name,
+                "component": component.name,
+                "service": component.name,
+                "type": kind,
+                "scheme": "http",
+                "port": entry.node_port or port,
+                "host": host,
+                "routes": routes or {"/": component.name},
+            }
+        )
+    return reachable
+
+
+def _foundation(context: Context) -> list[Manifest]:
+    return [
+        foundation.namespace(context),
+        foundation.quota(context),
+        foundation.limit_range(context),
+        *foundation.service_accounts(context),
+        *network.network_policies(context),
+        *(foundation.claim(context, volume) for volume in context.system.volumes.values()),
+    ]
+
+
+def _secrets(context: Context) -> list[dict[str, Any]]:
+    return [redis.redis_secret(context, store) for store in context.system.stores.values() if isinstance(store, Redis)]
+
+
+def _stores(context: Context) -> list[Manifest]:
+    objects: list[Manifest] = []
+    for store in context.system.stores.values():
+        if isinstance(store, PostgreSQL):
+            objects += postgresql.postgresql_objects(context, store)
+        else:
+            objects += redis.redis_objects(context, store)
+    return objects
+
+
+def _migration(context: Context) -> Manifest | None:
+    run = context.system.migration
+    return migration.migration_job(context, run) if run is not None else None
+
+
+def _components(context: Context) -> list[Manifest]:
+    made = [workloads.component_objects(context, component) for component in context.system.components.values()]
+    return [one for objects in made for one in objects]
+
+
+def _patched(stages: Stages, loaded: Loaded) -> Stages:
+    left: Mapping[str, Manifest] = loaded.system.patches
+    if not left:
+        return stages
+    known = [patches.key_of(one) for one in stages.objects()]
+    problems = [_unmatched(loaded, key, known) for key in sorted(left) if key not in known]
+    problems += [_renamed(loaded, key) for key, patch in sorted(left.items()) if _changes_identity(key, patch)]
+    if problems:
+        raise SystemInvalid(subject(loaded.system.name, loaded.system.environment), problems)
+    run = [stages.migration] if stages.migration is not None else []
+    done = [patches.apply_patches(part, left)[0] for part in (stages.foundation, stages.stores, run, stages.components)]
+    return Stages(done[0], stages.secrets, done[1], done[2][0] if run else None, done[3])
+
+
+def _unmatched(loaded: Loaded, key: str, known: list[str]) -> Problem:
+    guess = nearest(key, known)
+    kind = key.split("/", 1)[0]
+    same = [one for one in known if one.startswith(f"{kind}/")]
+    expected = f"an object of the system ({listing(same)})" if same else "an object of the system"
+    return Problem(
+        loaded.tree.at("patches", key).key_place, f"patches.{key}", "a patch that matches nothing", expected, guess
+    )
+
+
+def _renamed(loaded: Loaded, key: str) -> Problem:
+    place = loaded.tree.at("patches", key).place
+    return Problem(place, f"patches.{key}", "a change of kind, name or namespace", "changes of the object itself only")
+
+
+def _changes_identity(key: str, patch: Mapping[str, Any]) -> bool:
+    metadata = patch.get("metadata", {})
+    if not isinstance(metadata, Mapping):
+        return True
+    return "kind" in patch or "apiVersion" in patch or "name" in metadata or "namespace" in metadata
