@@ -74,7 +74,7 @@ def pip_command(python: Python, requirements: Path, target: Path, arch: str) -> 
     ]
     return [
         *(sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off"),
-        *("--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-warn-conflicts"),
+        *("--no-deps", "--ignore-requires-python", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-warn-conflicts"),
         *("--implementation=cp", f"--python-version={python.version}", f"--abi=cp{tag}", "--abi=abi3", "--abi=none"),
         *(f"--platform={platform}" for platform in platforms),
         *("--target", str(target), "--requirement", str(requirements)),
