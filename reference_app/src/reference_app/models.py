@@ -77,7 +77,8 @@ def read_folder(folder: Path) -> bytes:
     except OSError as error:
         raise ModelProblem(f"the model's folder cannot be read: {error.strerror}") from error
     expected = {
-        name.lstrip("*"): digest.lower() for digest, _, name in (line.partition(" ") for line in sums.splitlines())
+        name.lstrip("*"): digest.lower()
+        for digest, _, name in (line.partition(" ") for line in sums.splitlines())
         for name in [name.strip()]
     }
     actual = hashlib.sha256(text).hexdigest()
@@ -125,8 +126,10 @@ class ModelStore(Generic[M]):
         folder = self._root / CURRENT
         try:
             target = folder.resolve(strict=True)
-            stats = [(part.st_ino, part.st_size, part.st_mtime_ns) for part in
-                     ((target / name).stat() for name in (MODEL_FILE, SUMS_FILE))]
+            stats = [
+                (part.st_ino, part.st_size, part.st_mtime_ns)
+                for part in ((target / name).stat() for name in (MODEL_FILE, SUMS_FILE))
+            ]
         except FileNotFoundError:
             # A link that leads nowhere is a broken model; no link at all is a volume nobody has published to.
             return "broken" if folder.is_symlink() or folder.exists() else "empty"

@@ -77,7 +77,9 @@ async def enqueue(services: Services, kind: str, data: bytes) -> Response:
     settings = services.settings
     alive = await services.streams.attempt("workers", lambda redis: redis.exists(settings.key("workers")))
     if alive is None:
-        raise Problem(503, "queue_away", "Redis cannot be reached, so nothing can be queued: post without wait=false", 5)
+        raise Problem(
+            503, "queue_away", "Redis cannot be reached, so nothing can be queued: post without wait=false", 5
+        )
     if not alive:
         raise Problem(503, "no_worker", "no worker is running, so nothing can be queued: post without wait=false", 30)
     task = str(uuid.uuid4())

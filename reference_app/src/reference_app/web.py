@@ -184,7 +184,5 @@ def _identify(scope: Scope) -> str:
 async def _send_defect(answer: Send, identity: str) -> None:
     problem = Problem(500, "internal", "the request failed for a reason that is in the logs")
     body: Any = json.dumps(problem.body(identity)).encode()
-    await answer(
-        {"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]}
-    )
+    await answer({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]})
     await answer({"type": "http.response.body", "body": body})

@@ -131,8 +131,9 @@ def _split(outline: Any, model: Model) -> list[Any]:
         return [outline]
     markers = markers + 1
     markers[(alone > 0) & (cores == 0)] = 0
-    markers = cv2.watershed(cv2.cvtColor(255 - cv2.normalize(depth, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U),
-                                         cv2.COLOR_GRAY2BGR), markers)
+    markers = cv2.watershed(
+        cv2.cvtColor(255 - cv2.normalize(depth, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U), cv2.COLOR_GRAY2BGR), markers
+    )
     parts = []
     for number in range(2, count + 1):
         outlines, _ = cv2.findContours(
