@@ -38,7 +38,8 @@ options:
     required: true
   cache:
     description: >-
-      Folder of the cache. By default C(groundwork.platform) in E(XDG_CACHE_HOME), or in C(~/.cache) where that is not set.
+      Folder of the cache. By default C(groundwork.platform) in E(XDG_CACHE_HOME), or in C(~/.cache) where that is
+      not set.
     type: path
   targets:
     description: >-
@@ -115,7 +116,8 @@ failure:
   contains:
     code:
       description: >-
-        What kind it is: V(no_space), V(no_network), V(not_ready), V(no_go), V(build_failed), V(bad_definition) and others.
+        What kind it is, such as V(no_space), V(no_network), V(not_ready), V(no_go), V(build_failed) or
+        V(bad_definition).
       type: str
     object:
       description: What failed.
@@ -134,6 +136,7 @@ failure:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.groundwork.platform.plugins.module_utils.ansible_module import run
 from ansible_collections.groundwork.platform.plugins.module_utils.build.builder import build
 from ansible_collections.groundwork.platform.plugins.module_utils.build.cache import Cache, default_folder

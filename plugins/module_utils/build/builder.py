@@ -149,7 +149,7 @@ def machine() -> str:
 
 
 class _Build:
-    """One build, in two lines side by side: compiling keeps the processors busy, installing packages mostly downloads."""
+    """One build, in two lines side by side: compiling needs the processors, installing packages mostly the network."""
 
     def __init__(self, intended: Plan, cache: Cache) -> None:
         self._plan, self._cache = intended, cache

@@ -26,7 +26,7 @@ from typing import Any
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
-#: What the cache may hold before the least recently used entries go, in bytes. Go's own caches (about 6 GB) are not in it.
+#: What the cache may hold before the least recently used entries go, in bytes; Go's own caches (6 GB) come on top.
 LIMIT = 4 << 30
 _DIGEST_SHOWN = 16
 
@@ -78,7 +78,7 @@ class Cache:
         self._temporary = folder / "tmp"
 
     def entry(self, kind: str, name: str, digest: str, ending: str = "") -> Entry:
-        """The place of ``name`` made from inputs of this digest; a binary keeps its name and has a folder of its own."""
+        """The place of ``name`` made from inputs of this digest; a binary keeps its name, in a folder of its own."""
         short = digest[:_DIGEST_SHOWN]
         if kind == "bin":
             return Entry(self.folder / "bin" / short / name)
@@ -111,7 +111,7 @@ class Cache:
 
     @contextlib.contextmanager
     def locked(self, progress: Progress) -> Iterator[None]:
-        """Hold the cache for one build, waiting for a build that holds it; what a killed build left is cleaned first."""
+        """Hold the cache for one build, once no other holds it; what a killed build left is cleaned first."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a+", encoding="utf-8") as lock:
             while not _take(lock.fileno()):

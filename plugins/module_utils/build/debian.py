@@ -41,7 +41,7 @@ NOT_KEPT = (
     "/proc/**",
     "/run/**",
     "/sys/**",
-    "/tmp/**",
+    "/tmp/**",  # noqa: S108 - in an image
     "/var/cache/**",
     "/var/lib/apt",
     "/var/lib/dpkg/*-old",
@@ -190,16 +190,15 @@ def first_error(lines: Sequence[str]) -> str:
 class _Installation:
     """Tells which package is being downloaded or installed."""
 
-    _SAID = {"Get": "downloading", "Unpacking": "unpacking", "Setting": "configuring"}
-
     def __init__(self, say: Say) -> None:
-        self._say, self._counts = say, dict.fromkeys(self._SAID, 0)
+        self._said = {"Get": "downloading", "Unpacking": "unpacking", "Setting": "configuring"}
+        self._say, self._counts = say, dict.fromkeys(self._said, 0)
 
     def __call__(self, line: str) -> None:
         match = re.match(r"(?:Get:\d+ \S+ \S+ \S+ (?P<got>\S+)|(?:Unpacking|Setting up) (?P<package>[^\s:]+))", line)
         if match:
             kind = line.split(":")[0].split()[0]
             self._counts[kind] += 1
-            self._say(f"{self._SAID[kind]} {match['got'] or match['package']} ({self._counts[kind]})")
+            self._say(f"{self._said[kind]} {match['got'] or match['package']} ({self._counts[kind]})")
         elif line.startswith("I: creating tarball"):
             self._say("packing the file system")

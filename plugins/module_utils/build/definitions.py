@@ -31,7 +31,8 @@ class Binary:
 
     :param package: what ``go build`` is given: ``./cmd/x`` or a package of another module.
     :param version_of: the module in go.mod whose version the program reports, or none.
-    :param stamp: Go variables that the linker sets; ``{version}`` (without v), ``{major}`` and ``{minor}`` are filled in.
+    :param stamp: Go variables that the linker sets; ``{version}`` (without v), ``{major}`` and ``{minor}``
+        are filled in.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Base:
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """An account that exists before packages are installed, so that they take this number rather than the next free one."""
+    """An account that exists before packages are installed, so that they take it with this number."""
 
     name: str
     uid: int
@@ -89,7 +90,7 @@ class Python:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """A file or folder that is copied into an image, owned by root; modes are 0644, or 0755 where anyone may execute."""
+    """A file or folder that is copied into an image, owned by root, with mode 0755 if it is executable, else 0644."""
 
     source: Path
     to: str

@@ -152,7 +152,7 @@ def sources(binary: Binary, module: Module) -> list[Path]:
 
 
 def inputs(binary: Binary, module: Module, go: Go, arch: str) -> dict[str, Any]:
-    """What decides the bytes of a binary: the module's pins, our sources (not their tests), the toolchain and its flags."""
+    """What decides the bytes of a binary: the module's pins, our sources without tests, the toolchain and its flags."""
     own = {
         str(folder.relative_to(module.folder.resolve())): [
             item for item in digest.of_tree(folder) if not item[0].endswith("_test.go")

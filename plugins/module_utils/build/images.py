@@ -92,7 +92,7 @@ def make(
     """Make an image's archive and store it.
 
     :param binaries: the compiled programs that images carry.
-    :returns: what the cache knows of it: ``digest`` of the manifest, ``packages`` with their versions, ``size`` in bytes.
+    :returns: what the cache knows of it: the manifest's ``digest``, ``packages`` with versions, ``size`` in bytes.
     :raises Failure: as :meth:`Runner.run`.
     """
     say = Progress(f"image {image.name}").update

@@ -57,7 +57,7 @@ class _Writer:
         self._file = file
         self._hash = hashlib.sha256()
         self._out = file.open("wb")
-        self._tar = tarfile.open(fileobj=self, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
+        self._tar = tarfile.TarFile(fileobj=self, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
 
     def write(self, data: bytes) -> int:
         self._hash.update(data)
@@ -125,7 +125,7 @@ def difference(whole: Path, below: Sequence[Path], leave_out: Sequence[str], tar
 
 
 def make(items: Iterable[Item], below: Sequence[Path], target: Path) -> Layer:
-    """Make a layer from scratch; folders on the way to an item are added where neither an item nor a layer below has them."""
+    """Make a layer from scratch; folders on the way to an item are added where no layer below has them."""
     by_path = {clean(item.path): item for item in items}
     known = set().union(*(names(layer) for layer in below))
     for path in list(by_path):
@@ -234,7 +234,14 @@ def _identity(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ..
     if member.issym():
         return ("link", member.linkname)
     content = tar.extractfile(member)  # follows hard links
-    return ("file", *common, hashlib.file_digest(content, "sha256").hexdigest() if content else "")
+    return ("file", *common, _digest(content) if content else "")
+
+
+def _digest(content: IO[bytes]) -> str:
+    result = hashlib.sha256()
+    while chunk := content.read(1 << 20):
+        result.update(chunk)
+    return result.hexdigest()
 
 
 def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, written: set[str], writer: _Writer) -> None:

@@ -32,7 +32,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 def reference(image: Image, manifest_digest: str) -> str:
-    """What a pod names: the digest decides, a tag before it only tells (CloudNativePG reads PostgreSQL's version there)."""
+    """What a pod names: the digest decides; a tag before it only tells, as CloudNativePG reads the version there."""
     return f"{REPOSITORY}/{image.name}{f':{image.tag}' if image.tag else ''}@{manifest_digest}"
 
 

@@ -33,7 +33,7 @@ class Facts:
     """What a build needs and what there is.
 
     :param packages: Debian packages to install first.
-    :param disk_needed: bytes that the build may take in the cache's file system, Go's own caches and workplaces included.
+    :param disk_needed: bytes that the build may take in the cache's file system, Go's caches and scratch included.
     :param disk_free: bytes that are free there.
     """
 
@@ -70,7 +70,9 @@ def demand(missing: Sequence[str], cache: Path) -> None:
             "not_ready", "local build", "lacks system packages", names, f"Run make prepare, or apt-get install {names}"
         )
     if found.disk_free < found.disk_needed:
-        evidence = f"{found.disk_needed >> 20} MiB are needed for {len(missing)} things to build, {found.disk_free >> 20} MiB are free"
+        evidence = (
+            f"{found.disk_needed >> 20} MiB are needed to build {len(missing)}, {found.disk_free >> 20} MiB are free"
+        )
         raise Failure(
             "not_ready",
             str(cache),

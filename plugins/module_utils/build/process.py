@@ -27,9 +27,9 @@ ISOLATED = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork",
 _KEPT_LINES = 60
 _NO_SPACE = re.compile(r"no space left on device|ENOSPC|disk quota exceeded|write error.*No space", re.IGNORECASE)
 _NO_NETWORK = re.compile(
-    r"could not resolve|temporary failure (in name )?resol|no such host|dial tcp|network is unreachable|connection refused"
-    r"|connection timed out|i/o timeout|TLS handshake timeout|could not connect|failed to establish a new connection"
-    r"|name or service not known|unable to connect|proxyconnect|no route to host",
+    r"could not resolve|temporary failure (in name )?resol|no such host|name or service not known|dial tcp"
+    r"|network is unreachable|no route to host|connection refused|connection timed out|i/o timeout"
+    r"|TLS handshake timeout|could not connect|unable to connect|failed to establish a new connection|proxyconnect",
     re.IGNORECASE,
 )
 

@@ -30,7 +30,7 @@ def locked(text: str, version: str, arch: str) -> str:
 
     :raises Failure: ``bad_requirements`` for a line that is no pinned requirement.
     """
-    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - only a build needs it
+    from packaging.requirements import InvalidRequirement, Requirement
 
     world = {
         "python_version": version,
@@ -74,7 +74,14 @@ def pip_command(python: Python, requirements: Path, target: Path, arch: str) -> 
     ]
     return [
         *(sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off"),
-        *("--no-deps", "--ignore-requires-python", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-warn-conflicts"),
+        *(
+            "--no-deps",
+            "--ignore-requires-python",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--no-compile",
+            "--no-warn-conflicts",
+        ),
         *("--implementation=cp", f"--python-version={python.version}", f"--abi=cp{tag}", "--abi=abi3", "--abi=none"),
         *(f"--platform={platform}" for platform in platforms),
         *("--target", str(target), "--requirement", str(requirements)),
@@ -109,7 +116,7 @@ def install(
 
 
 def compile_folder(what: str, root: Path, folders: Sequence[str], runner: Runner, say: Say) -> None:
-    """Compile the byte code of folders inside a root file system; checked by nothing later, since an image never changes."""
+    """Compile the byte code of folders inside a root file system, never to be checked: an image does not change."""
     say("compiling byte code")
     script = ["python3", "-m", "compileall", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash", *folders]
     # A package may carry files for other Python versions that do not compile here; they are not for us to judge.
