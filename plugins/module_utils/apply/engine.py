@@ -259,7 +259,8 @@ class Applier:
 
     def _namespace_is_there(self, name: str) -> bool:
         try:
-            return self.cluster.get(self._namespaces, name) is not None
+            read = lambda: self.cluster.get(self._namespaces, name)  # noqa: E731
+            return self._settled(f"Namespace {name}", read) is not None
         except ApiError as error:
             if error.status == 403:
                 # Who may write in one namespace only need not be able to read Namespaces: the dry run will tell.
@@ -303,7 +304,7 @@ class Applier:
     def _plan(self, item: Item) -> None:
         """Compare what is there with what the server says would come of applying the object."""
         assert item.resource is not None  # noqa: S101 - for the type checker; _resolve saw to it
-        item.live = self._live(item)
+        item.live = self._settled(item.name, lambda: self._live(item))
         item.result = self.cluster.apply(item.resource, item.obj, self.field_manager, self.force, dry_run=True)
         item.waits_for, item.checked = "", "server"
         if item.live is None:
@@ -315,6 +316,20 @@ class Applier:
             item.action = "changed"
             return
         item.action = "changed" if changed_fields(item.live, item.result, limit=1) else "unchanged"
+
+    def _settled(self, name: str, read: Callable[[], Object | None]) -> Object | None:
+        """What is there once what is being deleted is gone: applying to that would be lost with it."""
+        deadline = self.cluster.clock.now() + self.patience
+        while True:
+            live = read()
+            if live is None or not live["metadata"].get("deletionTimestamp"):
+                return live
+            if self.check_mode:
+                return None
+            if self.cluster.clock.now() > deadline:
+                raise _still_there(name, live)
+            self.progress.update(f"waiting for {name} to be deleted")
+            self.cluster.clock.sleep(0.3)
 
     def _live(self, item: Item) -> Object | None:
         assert item.resource is not None  # noqa: S101 - for the type checker
@@ -475,15 +490,7 @@ class Applier:
             if not waiting:
                 return
             if self.cluster.clock.now() > deadline:
-                live = self._live(waiting[0]) or {"metadata": {}}
-                finalizers = ", ".join(live["metadata"].get("finalizers") or []) or "none"
-                raise Failure(
-                    "timeout",
-                    waiting[0].name,
-                    "is still being deleted",
-                    f"its finalizers are {finalizers}",
-                    "see whether the controllers that own them run",
-                )
+                raise _still_there(waiting[0].name, self._live(waiting[0]) or {"metadata": {}})
             self.progress.update(f"waiting for {waiting[0].name} to be deleted")
             self.cluster.clock.sleep(0.3)
 
@@ -531,6 +538,17 @@ class Applier:
         if denied or (error.status == 403 and "is forbidden: User" not in error.message):
             return Failure("denied", item.name, "is refused by admission", _short(error.message), "correct the object")
         return Failure(error.code, item.name, error.cause, _short(error.message), error.hint)
+
+
+def _still_there(name: str, live: Mapping[str, Any]) -> Failure:
+    finalizers = ", ".join(live["metadata"].get("finalizers") or []) or "none"
+    return Failure(
+        "timeout",
+        name,
+        "is still being deleted",
+        f"its finalizers are {finalizers}",
+        "see whether the controllers that own them run",
+    )
 
 
 def _initial_replicas(obj: Mapping[str, Any]) -> int | None:
