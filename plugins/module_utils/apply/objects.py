@@ -155,6 +155,7 @@ def rewrite_images(objects: Iterable[Object], images: Mapping[str, str]) -> list
     An image of a container matches however it is written (``redis:8.0`` is ``docker.io/library/redis:8.0``).
     Elsewhere in an object that is no ConfigMap or Secret a string is replaced if it equals the published
     reference exactly, since operators are told by arguments and variables which images to start.
+    A container that is given an image by digest is no longer told to pull it always: there may be no registry.
     """
     if not images:
         return list(objects)
@@ -162,7 +163,7 @@ def rewrite_images(objects: Iterable[Object], images: Mapping[str, str]) -> list
 
     def rewritten(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: rewritten(item, name) for name, item in value.items()}
+            return _pulled_once(value, {name: rewritten(item, name) for name, item in value.items()})
         if isinstance(value, list):
             return [rewritten(item) for item in value]
         if isinstance(value, str):
@@ -173,6 +174,14 @@ def rewrite_images(objects: Iterable[Object], images: Mapping[str, str]) -> list
         return value
 
     return [obj if obj["kind"] in ("ConfigMap", "Secret") else rewritten(obj) for obj in objects]
+
+
+def _pulled_once(before: Object, after: Object) -> Object:
+    """A container whose image is now named by its digest need not ask a registry for it at each start."""
+    changed = before.get("image") != after.get("image")
+    if changed and "@sha256:" in str(after["image"]) and after.get("imagePullPolicy") == "Always":
+        after["imagePullPolicy"] = "IfNotPresent"
+    return after
 
 
 def canonical_image(reference: str) -> str:
