@@ -79,12 +79,14 @@ class Python:
 
     :param version: that interpreter's version, such as 3.13; the build fails when the suite has another.
     :param requirements: a lock file with hashes.
+    :param imports: modules that must load in the image: a wheel may need a library that no package brought.
     :param compile: folders in the image whose byte code is compiled as well.
     """
 
     version: str
     requirements: Path
     leave_out: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     compile: tuple[str, ...] = ()
 
 
@@ -340,11 +342,12 @@ def _user(name: str, node: _Node) -> User:
 
 
 def _python(node: _Node) -> Python:
-    fields = _Fields(node, "version", "requirements", "leave_out", "compile", required=("version", "requirements"))
+    fields = _Fields(node, "version", "requirements", "leave_out", "imports", "compile", required=("version", "requirements"))
     return Python(
         version=fields["version"].text(r"3\.\d+", 'a Python version such as "3.13", in quotes'),
         requirements=fields["requirements"].existing(),
         leave_out=tuple(item.path_in_image() for item in fields["leave_out"].items()),
+        imports=tuple(item.text(r"\w+(\.\w+)*", "a Python module") for item in fields["imports"].items()),
         compile=tuple(item.path_in_image() for item in fields["compile"].items()),
     )
 

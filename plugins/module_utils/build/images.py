@@ -10,6 +10,7 @@ own files. Each but the last is cached by itself, so a change of an application'
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def python_inputs(image: Image, base: Base, arch: str) -> dict[str, Any]:
         "below": packages_inputs(image, base, arch),
         "version": stated.version,
         "requirements": digest.of_file(stated.requirements),
+        "imports": stated.imports,
         "leave_out": stated.leave_out,
     }
 
@@ -177,6 +179,8 @@ def _seed(image: Image, below: Sequence[Path], workplace: Path) -> Path:
     """What has to be there before packages are installed: accounts with their numbers, and preset files."""
     accounts = {name: layers.read_text(below, f"etc/{name}") for name in ("passwd", "group", "shadow", "gshadow")}
     for user in image.users:
+        # Debian reserves some low numbers for groups that a container has no use for, such as 26 for tapes.
+        accounts["group"] = re.sub(rf"^[^:\n]*:[^:\n]*:{user.gid}:.*\n", "", accounts["group"], flags=re.MULTILINE)
         accounts["passwd"] += f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:/usr/sbin/nologin\n"
         accounts["group"] += f"{user.name}:x:{user.gid}:\n"
         accounts["shadow"] += f"{user.name}:!:{_PASSWORD_CHANGED}::::::\n"

@@ -111,6 +111,10 @@ def install(
     packages.rename(inside)
     _remove_left_out(inside, place, python.leave_out)
     compile_folder(what, root, [place], runner, say)
+    if python.imports:
+        say("loading the Python packages")
+        command = ["chroot", str(root), "python3", "-B", "-c", f"import {', '.join(python.imports)}"]
+        runner.run(what, command, isolated=True, cause=_import_error)
     say("packing the Python packages")
     return layers.make(_items(inside, place), below, target)
 
@@ -197,6 +201,10 @@ def _items(folder: Path, place: str) -> list[layers.Item]:
 
 def _first_error(lines: Sequence[str]) -> str:
     return next((line for line in lines if line.startswith("ERROR: ")), "")
+
+
+def _import_error(lines: Sequence[str]) -> str:
+    return next((line for line in lines if "Error: " in line), "")
 
 
 class _Installation:
