@@ -67,6 +67,7 @@ def configuration(
         "body_limit": proxy.body_limit,
         "session_timeout": proxy.session_timeout,
         "too_large": _answer("too_large", f"The request is larger than {_megabytes(proxy.body_limit)}."),
+        "failed": _answer("internal_error", "The proxy itself failed."),
         "bad_gateway": _answer("bad_gateway", "The service behind the proxy gave no valid answer."),
         "unavailable": _answer("unavailable", "The service is not available at the moment."),
         "timeout": _answer("timeout", "The service did not answer in time."),
@@ -223,6 +224,7 @@ http {
 
     error_page 404 @not_found;
     error_page 413 @too_large;
+    error_page 500 @failed;
     error_page 502 @bad_gateway;
     error_page 503 @unavailable;
     error_page 504 @timeout;
@@ -233,6 +235,10 @@ http {
     location @too_large {
       default_type application/json;
       return 413 '@too_large@';
+    }
+    location @failed {
+      default_type application/json;
+      return 500 '@failed@';
     }
     location @bad_gateway {
       default_type application/json;
@@ -338,10 +344,10 @@ end() {
   : >"$runtime/draining"
   [ -n "$nginx_process" ] || exit 0
   kill -QUIT "$nginx_process" 2>/dev/null
-  waited=0
-  while kill -0 "$nginx_process" 2>/dev/null && [ "$waited" -lt "$drain" ]; do
-    sleep 1
-    waited=$((waited + 1))
+  left=$((drain * 5))
+  while kill -0 "$nginx_process" 2>/dev/null && [ "$left" -gt 0 ]; do
+    sleep 0.2
+    left=$((left - 1))
   done
   kill -TERM "$nginx_process" 2>/dev/null
   wait "$nginx_process"
