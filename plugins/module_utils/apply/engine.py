@@ -36,6 +36,8 @@ INITIAL_MANAGER = "groundwork.platform/initial"
 THREADS = 8
 PATIENCE = 120.0
 """Seconds for which a webhook that can't be reached, or a kind that is being set up, is waited for."""
+CHECK_PATIENCE = 30.0
+"""The same at most, in check mode."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -286,7 +288,7 @@ class Applier:
 
     def _try_plan(self, item: Item) -> Failure | None:
         try:
-            self._plan(item)
+            self._plan_patiently(item) if self.check_mode else self._plan(item)
         except ApiError as error:
             if error.webhook_unavailable and not self.check_mode:
                 # The webhook's own workload may be what this batch repairs: ask again when it is this object's turn.
@@ -300,6 +302,18 @@ class Applier:
         except Failure as failure:
             return failure
         return None
+
+    def _plan_patiently(self, item: Item) -> None:
+        """As :meth:`_plan`, for check mode: a webhook that is not up yet is waited for, since there is no later try."""
+        deadline = self.cluster.clock.now() + min(self.patience, CHECK_PATIENCE)
+        while True:
+            try:
+                return self._plan(item)
+            except ApiError as error:
+                if not error.webhook_unavailable or self.cluster.clock.now() > deadline:
+                    raise
+                self.progress.update(f"{item.name}: waiting for its admission webhook")
+                self.cluster.clock.sleep(0.5)
 
     def _plan(self, item: Item) -> None:
         """Compare what is there with what the server says would come of applying the object."""

@@ -104,6 +104,7 @@ class Gate:
         self._lost: dict[Watcher, tuple[float, Failure]] = {}
         self._judge_from = 0.0
         self._denials: dict[Watcher, int] = {}
+        self._named: dict[Watcher, str] = {}
 
     def run(self) -> Verdict:
         """Wait for the verdict.
@@ -140,6 +141,7 @@ class Gate:
             fields = f"metadata.name={name}" if name else ""
             watcher = Watcher(self.cluster, resource, self._queue.put, namespace, fields=fields)
             self._watchers.append(watcher)
+            self._named[watcher] = name
             self._waiting_for.add(watcher)
             watcher.start()
 
@@ -186,7 +188,7 @@ class Gate:
             self.judge.denied.pop(kind, None)
             for item in event.objects:
                 _slim(kind, item)
-            self.view.sync(kind, event.objects, watcher.namespace)
+            self.view.sync(kind, event.objects, watcher.namespace, self._named[watcher])
         elif event.type in ("ADDED", "MODIFIED"):
             _slim(kind, event.objects[0])
             self.view.put(kind, event.objects[0])

@@ -32,9 +32,13 @@ class View:
         self.seen: set[tuple[Kind, str, str]] = set()
         """All that has ever been there, to tell what is deleted from what does not exist yet."""
 
-    def sync(self, kind: Kind, items: Iterable[Object], namespace: str | None = None) -> None:
-        """All objects of a kind in a namespace (in all of them when it is None): what else was known is gone."""
-        stale = {key for key in self._kinds.get(kind, {}) if namespace is None or key[0] == namespace}
+    def sync(self, kind: Kind, items: Iterable[Object], namespace: str | None = None, name: str = "") -> None:
+        """All objects of a kind in a namespace (in all of them when it is None): what else was known is gone.
+
+        :param name: only what has this name was asked for; others may well be there.
+        """
+        known = self._kinds.get(kind, {})
+        stale = {key for key in known if namespace in (None, key[0]) and name in ("", key[1])}
         for item in items:
             self.put(kind, item)
             stale.discard(_key(item))

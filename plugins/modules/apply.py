@@ -1,0 +1,247 @@
+#!/usr/bin/python
+# Copyright: groundwork.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Batch server-side apply."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: apply
+short_description: Apply many objects to a cluster at once, server-side
+version_added: 0.1.0
+author: groundwork.platform contributors (@groundwork-platform)
+description:
+  - Applies all given objects in one process over one pool of connections, in the order in which they need each
+    other. Namespaces and CustomResourceDefinitions come first, webhooks last.
+  - The whole batch is dry-run on the server before anything is written, so that a bad object changes nothing. An
+    object whose dry-run result equals what is there is not written.
+  - Objects whose Namespace or CustomResourceDefinition is in the same batch are dry-run as soon as those are there.
+    If that is refused, what this run created is removed again.
+  - What passes, such as a throttling or restarting API server or a webhook that is not up yet, is waited for.
+extends_documentation_fragment:
+  - groundwork.platform.auth
+attributes:
+  check_mode:
+    support: full
+    description: >-
+      Says what would change, by the server's own dry run. What the server cannot judge yet is checked against its
+      published schema, and marked so in RV(objects[].checked).
+  diff_mode:
+    support: full
+    description: Shows each object that changes; values of Secrets are masked always.
+  idempotent:
+    support: full
+    description: Objects that are as they should be are not written.
+options:
+  definition:
+    description:
+      - An object, a list of objects, or YAML text with one or more documents.
+    type: raw
+  src:
+    description:
+      - Path of a file of manifests (YAML or JSON), or of a folder of them.
+    type: path
+  namespace:
+    description:
+      - Namespace of namespaced objects that name none.
+    type: str
+  state:
+    description:
+      - V(present) applies the objects.
+      - V(absent) deletes those that are there, in reverse order, and waits until they are gone.
+    type: str
+    choices: [present, absent]
+    default: present
+  force_conflicts:
+    description:
+      - Take over fields that another manager owns with another value. By default the module fails and names the
+        manager and the fields.
+    type: bool
+    default: false
+  images:
+    description:
+      - Map of a published image reference to the one to use instead, applied to every container of every object,
+        and to every other string outside of ConfigMaps and Secrets that equals the published reference.
+      - Upstream manifests work in an air-gapped cluster this way.
+    type: dict
+    default: {}
+  wait:
+    description:
+      - Afterwards, wait until the objects are healthy, as M(groundwork.platform.health_gate) does, in the same
+        process.
+    type: bool
+    default: false
+  wait_timeout:
+    description:
+      - Seconds for which to wait for that, or for deleted objects to be gone.
+    type: float
+    default: 300
+  stable_for:
+    description:
+      - Seconds for which the objects have to stay healthy, with O(wait).
+    type: float
+    default: 0
+  retry_timeout:
+    description:
+      - Seconds for which what passes is waited for, such as an API server or a webhook that does not answer.
+    type: float
+    default: 120
+seealso:
+  - module: groundwork.platform.health_gate
+  - module: kubernetes.core.k8s
+notes:
+  - The field manager is C(groundwork.platform).
+  - A Deployment or StatefulSet without C(spec.replicas) and with the annotation
+    C(groundwork.platform/initial-replicas) starts with that many replicas, which are then owned by the manager
+    C(groundwork.platform/initial), so that an autoscaler can take them over without a conflict.
+"""
+
+EXAMPLES = r"""
+- name: Apply a folder of manifests and wait until all of it is healthy
+  groundwork.platform.apply:
+    src: manifests/
+    namespace: shop
+    wait: true
+    wait_timeout: 300
+
+- name: Apply an operator's manifests with images from a mirror
+  groundwork.platform.apply:
+    src: operator.yaml
+    images:
+      ghcr.io/example/operator:1.2.3: mirror.example/operator:1.2.3
+
+- name: Apply two objects
+  groundwork.platform.apply:
+    kubeconfig: ~/.kube/config
+    context: prod
+    definition:
+      - apiVersion: v1
+        kind: Namespace
+        metadata:
+          name: shop
+      - apiVersion: v1
+        kind: ConfigMap
+        metadata:
+          name: settings
+          namespace: shop
+        data:
+          colour: blue
+"""
+
+RETURN = r"""
+objects:
+  description: What happened to each object, in the order in which they were given.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    api_version:
+      description: API version of the object.
+      type: str
+    kind:
+      description: Kind of the object.
+      type: str
+    namespace:
+      description: Its namespace; null if it has none.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    action:
+      description: V(created), V(changed), V(unchanged) or V(deleted); in check mode what would happen.
+      type: str
+    checked:
+      description: >-
+        Who judged the object before it was written. V(server) is the API server with admission, V(schema) only its
+        published schema, V(none) nobody; the latter two only occur in check mode.
+      type: str
+    changed_fields:
+      description: Paths of the fields that changed, without their values.
+      type: list
+      elements: str
+      returned: when the object changed
+gate:
+  description: What the gate said.
+  type: dict
+  returned: with O(wait), not in check mode
+  contains:
+    verdict:
+      description: V(healthy).
+      type: str
+    notes:
+      description: What is to be told although all is well.
+      type: list
+      elements: str
+    seconds:
+      description: How long it took.
+      type: float
+failure:
+  description: >-
+    Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint); for a failed gate also
+    C(chain), C(logs), C(events) and all reasons under C(all).
+  type: dict
+  returned: failure
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
+from ansible_collections.groundwork.platform.plugins.module_utils.apply.objects import load
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule, connect
+from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
+from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
+
+
+def main() -> None:
+    """Apply or delete the objects, and wait for them if asked."""
+    module = ClusterModule(
+        argument_spec={
+            "definition": {"type": "raw"},
+            "src": {"type": "path"},
+            "namespace": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "force_conflicts": {"type": "bool", "default": False},
+            "images": {"type": "dict", "default": {}},
+            "wait": {"type": "bool", "default": False},
+            "wait_timeout": {"type": "float", "default": 300},
+            "stable_for": {"type": "float", "default": 0},
+            "retry_timeout": {"type": "float", "default": 120},
+        },
+        concealed=("definition",),
+        required_one_of=[["definition", "src"]],
+    )
+
+    def work(params: Mapping[str, Any]) -> dict[str, Any]:
+        objects = load(params["definition"], params["src"])
+        cluster = connect(params, params["retry_timeout"])
+        progress = Progress(params["namespace"] or cluster.connection.context or "apply")
+        applier = Applier(
+            cluster,
+            namespace=params["namespace"],
+            force_conflicts=params["force_conflicts"],
+            check_mode=module.check_mode,
+            images=params["images"],
+            patience=params["retry_timeout"],
+            progress=progress,
+        )
+        present = params["state"] == "present"
+        items = applier.run(objects) if present else applier.remove(objects, params["wait_timeout"])
+        changed = [item for item in items if item.action != "unchanged"]
+        result: dict[str, Any] = {"changed": bool(changed), "objects": [item.report() for item in items]}
+        if module._diff:
+            result["diff"] = [item.diff() for item in changed]
+        if present and params["wait"] and not module.check_mode:
+            gate = Gate(
+                cluster, [item.obj for item in items], params["wait_timeout"], params["stable_for"], progress=progress
+            )
+            verdict = gate.run()
+            result["gate"] = {"verdict": "healthy", "notes": verdict.notes, "seconds": verdict.seconds}
+        return result
+
+    module.work(work)
+
+
+if __name__ == "__main__":
+    main()
