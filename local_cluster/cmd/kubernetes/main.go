@@ -25,6 +25,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
+	"groundwork.platform/local_cluster/internal/storage"
 	"groundwork.platform/local_cluster/internal/supervise"
 )
 
@@ -38,6 +39,7 @@ var parts = map[string]func() int{
 	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"kubectl":                 kubectl,
 	"supervise":               supervise.Main,
+	"storage-provisioner":     storage.Main,
 }
 
 func main() {
