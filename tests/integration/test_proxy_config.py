@@ -142,7 +142,9 @@ class Running:
         (config / "nginx.conf").write_text(user + text.replace("listen ", "listen 127.0.0.1:"))
         table = proxy.upstream_table(system, component.proxy).replace(" 8000 ", f" {port} ")
         (config / "upstreams").write_text(table)
-        (tools / "getent").write_text(f'#!/bin/sh\ngrep "^$2 " {hosts} | while read -r _ a; do echo "$a STREAM $2"; done\n')
+        (tools / "getent").write_text(
+            f'#!/bin/sh\ngrep "^$2 " {hosts} | while read -r _ a; do echo "$a STREAM $2"; done\n'
+        )
         (tools / "getent").chmod(0o755)
         (tools / "nginx").symlink_to(str(NGINX))
         (config / "proxy.sh").write_text(proxy.script(drain=drain, folder=str(config), runtime=str(self.runtime)))
@@ -228,7 +230,9 @@ def test_nginx_accepts_the_configuration_of_every_environment(tmp_path: Path) ->
         folder.mkdir()
         (folder / "nginx.conf").write_text(proxy.configuration(system, component.proxy, runtime=str(folder)))
         names = [line.split()[0] for line in proxy.upstream_table(system, component.proxy).splitlines()]
-        (folder / "upstreams.conf").write_text("".join(f"upstream {name} {{ server 127.0.0.1:1; }}\n" for name in names))
+        (folder / "upstreams.conf").write_text(
+            "".join(f"upstream {name} {{ server 127.0.0.1:1; }}\n" for name in names)
+        )
         done = subprocess.run(
             [str(NGINX), "-t", "-e", "stderr", "-c", str(folder / "nginx.conf")],
             capture_output=True,
@@ -239,7 +243,9 @@ def test_nginx_accepts_the_configuration_of_every_environment(tmp_path: Path) ->
         assert "warn" not in done.stderr
 
 
-def test_one_client_meets_the_same_replica_through_either_proxy(proxies: list[Running], backends: list[Backend]) -> None:
+def test_one_client_meets_the_same_replica_through_either_proxy(
+    proxies: list[Running], backends: list[Backend]
+) -> None:
     met: Counter[str] = Counter()
     for _ in range(60):
         session = secrets.token_hex(16)
@@ -263,7 +269,9 @@ def test_a_new_client_gets_a_cookie_that_leads_it_back(proxies: list[Running]) -
     assert "Set-Cookie" not in proxies[0].get("/")[1], "only where a session matters"
 
 
-def test_a_websocket_is_upgraded_and_survives_a_reload(proxies: list[Running], backends: list[Backend], hosts: Path) -> None:
+def test_a_websocket_is_upgraded_and_survives_a_reload(
+    proxies: list[Running], backends: list[Backend], hosts: Path
+) -> None:
     with socket.create_connection(("127.0.0.1", proxies[0].port), timeout=10) as client:
         client.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n")
         head = b""
@@ -298,7 +306,9 @@ def test_routes(proxies: list[Running]) -> None:
 def test_a_body_over_the_limit_is_refused_in_json(proxies: list[Running]) -> None:
     limit = 20 * 1024**2
     assert proxies[0].request("POST", "/detections", b"x" * limit)[2]["bytes"] == limit
-    status, headers, answer = proxies[0].request("POST", "/detections", b"x" * (limit + 1), X_Request_ID="abcdef-123456")
+    status, headers, answer = proxies[0].request(
+        "POST", "/detections", b"x" * (limit + 1), X_Request_ID="abcdef-123456"
+    )
     assert status == 413
     assert headers["Content-Type"] == "application/json"
     error = answer["error"]
@@ -329,7 +339,9 @@ def test_a_dead_replica_is_passed_over(proxies: list[Running], backends: list[Ba
     assert after == {session: proxies[1].replica(session) for session in sessions}, "both proxies chose the same other"
 
 
-def test_a_new_replica_takes_its_share_and_no_more(proxies: list[Running], backends: list[Backend], hosts: Path) -> None:
+def test_a_new_replica_takes_its_share_and_no_more(
+    proxies: list[Running], backends: list[Backend], hosts: Path
+) -> None:
     sessions = [secrets.token_hex(16) for _ in range(80)]
     before = {session: proxies[0].replica(session) for session in sessions}
     write_hosts(hosts, list(reversed(backends)))
@@ -370,7 +382,9 @@ def test_it_starts_before_anything_that_it_routes_to(tmp_path: Path, system: Sys
         assert running.stop() == 0
 
 
-def test_the_end_waits_for_requests_under_way(tmp_path: Path, system: System, hosts: Path, backends: list[Backend]) -> None:
+def test_the_end_waits_for_requests_under_way(
+    tmp_path: Path, system: System, hosts: Path, backends: list[Backend]
+) -> None:
     running = Running(tmp_path / "ending", system, hosts, backends[0].port)
     outcome: list[int] = []
     slow = threading.Thread(target=lambda: outcome.append(running.get("/slow")[0]))

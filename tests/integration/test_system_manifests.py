@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from support import upstream
-from support.control_plane import ControlPlane, find_binary
-
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.compile import compile_system
+from tests.support import upstream
+from tests.support.control_plane import ControlPlane, find_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = yaml.safe_load((ROOT / "roles/components/vars/main.yml").read_text())["components"]
@@ -84,7 +80,9 @@ def test_every_object_is_accepted(server: Server, environment: str) -> None:
 def test_every_pod_is_restricted_and_fits_the_limits(server: Server, environment: str) -> None:
     stages = compiled(environment)["stages"]
     assert server.apply(stages["foundation"]).returncode == 0
-    workloads = [one for one in [*stages["stores"], *stages["components"]] if one["kind"] in ("Deployment", "StatefulSet")]
+    workloads = [
+        one for one in [*stages["stores"], *stages["components"]] if one["kind"] in ("Deployment", "StatefulSet")
+    ]
     pods = [pod_of(one) for one in [*workloads, stages["migration"]]]
     for pod in pods:
         # What a StatefulSet makes of its claim templates.
@@ -104,7 +102,9 @@ def test_a_second_apply_changes_nothing(server: Server) -> None:
     second = server.apply(everything, "-o", "yaml")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     for before, after, ours in zip(items(first.stdout), items(second.stdout), everything, strict=True):
-        assert before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] or not spec_changed(before, after)
+        assert before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] or not spec_changed(
+            before, after
+        )
         assert_within(ours, after, f"{ours['kind']}/{ours['metadata']['name']}")
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
 
 
 @dataclasses.dataclass(slots=True)
@@ -150,7 +151,7 @@ class _Reader:
         place = Place(self.name, node.start_mark.line + 1)
         if id(node) in self.seen:
             # An alias could make a small file endless, and an override of one of its uses would be a surprise.
-            self.problems.append(Problem(place, path, "a YAML alias", "the value, written out"))
+            self.problems.append(Problem(key_place, path, "a YAML alias", "the value, written out"))
             return Node(None, place, key_place)
         self.seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -175,7 +176,7 @@ class _Reader:
                 continue
             key = key_node.value
             below = join(path, key)
-            if key_node.tag != "tag:yaml.org,2002:str":
+            if key_node.tag != _TAG + "str":
                 self.problems.append(Problem(place, below, f"the key {key}", f'a key that is text: quote it, "{key}"'))
             if key in children:
                 first = children[key].key_place
@@ -188,8 +189,10 @@ class _Reader:
 
     def scalar(self, node: yaml.Node, place: Place, path: str) -> Scalar:
         if node.tag not in _SCALARS:
-            found = node.value if node.tag.startswith("tag:yaml.org") else f"the YAML tag {node.tag}"
-            self.problems.append(Problem(place, path, found, f'text: quote it, "{node.value}"'))
+            implicit = node.tag in (_TAG + "timestamp", _TAG + "merge", _TAG + "value")
+            expected = f'text: quote it, "{node.value}"' if implicit else "the value without a tag"
+            found = str(node.value) if implicit else f"the YAML tag {node.tag}"
+            self.problems.append(Problem(place, path, found, expected))
             return str(node.value)
         if node.tag.endswith(":str"):
             _refuse_jinja(node.value, place, path, self.problems)

@@ -165,7 +165,7 @@ def _map(node: Node, value: dict[str, Node], schema: Schema, path: str) -> Itera
             continue
         more = schema.get("additionalProperties", True)
         if more is False:
-            guess = nearest(key, (known for known in properties if known not in value)) or nearest(key, properties)
+            guess = nearest(key, properties)
             expected = "a known key" if guess else "a known key: " + ", ".join(sorted(properties))
             yield Problem(child.key_place, below, f"the key {key}", expected, guess)
             continue
