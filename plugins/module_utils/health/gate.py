@@ -31,6 +31,8 @@ LOST_PATIENCE = 120.0
 """Seconds without an answer from the API server after which the gate says so instead of waiting for its deadline."""
 CATCH_UP = 1.5
 """Seconds to let the watches catch up after an interruption, before what they show condemns anyone."""
+SETTLE = 0.25
+"""Seconds between the first sign of a bad verdict and the verdict."""
 QUIET = 0.05
 """Seconds between two judgements at least, so that a flood of events is judged together."""
 
@@ -234,7 +236,13 @@ class Gate:
                 next_look = self._judge_from
                 continue
             if assessment.doomed:
-                raise self._condemned(assessment.doomed)
+                # What tells why may be a moment behind on another watch.
+                clock.sleep(SETTLE)
+                self._receive(0.0)
+                assessment = self.judge.assess(self.view, clock.now())
+                if assessment.doomed:
+                    raise self._condemned(assessment.doomed)
+                continue
             if assessment.next_check is not None:
                 next_look = min(next_look, assessment.next_check)
             if not assessment.ready:
