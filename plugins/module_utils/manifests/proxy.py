@@ -21,7 +21,7 @@ RUNTIME = "/tmp/groundwork"  # noqa: S108 - a path in a container whose /tmp is 
 """Where the proxy keeps what it writes."""
 COMMAND = ["/bin/sh", f"{FOLDER}/proxy.sh"]
 COOKIE = "gw_session"
-TEMPORARY = "512Mi"
+TEMPORARY = "384Mi"
 """Room for request bodies on their way."""
 
 

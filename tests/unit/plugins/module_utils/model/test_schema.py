@@ -17,6 +17,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.problems
 from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import SCHEMA, published
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node, from_plain
 from ansible_collections.groundwork.platform.plugins.module_utils.model.validate import validate, with_defaults
+from tests.support import schema_reference
 
 ROOT = Path(__file__).resolve().parents[5]
 SYSTEM = yaml.safe_load((ROOT / "systems/medical_inventory/system.yml").read_text())
@@ -124,3 +125,11 @@ def test_our_verdict_is_that_of_a_general_validator() -> None:
         refused += bool(found)
         assert all(one.place == Place("f", None) and one.path is not None and str(one) for one in found)
     assert 150 < refused < 780
+
+
+def test_the_page_about_the_system_file_has_every_key() -> None:
+    file = ROOT / "docs" / "system_file.md"
+    page = schema_reference.with_reference(file.read_text())
+    if os.environ.get("GROUNDWORK_UPDATE"):
+        file.write_text(page)
+    assert file.read_text() == page, "run the unit tests once with GROUNDWORK_UPDATE=1, and look at the difference"
