@@ -11,7 +11,7 @@ module: compile_system
 short_description: Compile a system file to Kubernetes objects
 version_added: 0.1.0
 author:
-  - groundwork.platform contributors (@groundwork)
+  - groundwork.platform contributors (@groundwork-platform)
 description:
   - Reads a system's C(system.yml), the file of one environment and overrides, merges them once, checks the whole and
     returns the Kubernetes objects that it stands for, in the order in which they are applied.
