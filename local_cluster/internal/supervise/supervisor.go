@@ -417,8 +417,8 @@ func (s *supervisor) awaitEnd(group []*process, patience time.Duration, hurriabl
 	return true
 }
 
-// reload takes over a changed configuration: what is new starts, what changed restarts, what is gone ends, and the rest
-// does not notice. A configuration that is refused changes nothing.
+// reload takes over a changed configuration: what is new or waits for its restart starts, what changed restarts, what is
+// gone ends, and the rest does not notice. A configuration that is refused changes nothing.
 func (s *supervisor) reload() {
 	next, spawner, err := s.prepareReload()
 	s.refused = ""
@@ -446,6 +446,13 @@ func (s *supervisor) reload() {
 	}
 	if s.ending {
 		return // told to end while it waited for a process to stop
+	}
+	for _, p := range s.processes {
+		// Whatever kept it from running may be mended now, so nobody should have to wait for a long pause to end.
+		if p.state == waiting {
+			p.timer.Stop()
+			delete(s.processes, p.Name)
+		}
 	}
 	s.startMissing()
 }

@@ -331,6 +331,21 @@ func TestReloadTouchesOnlyWhatChanged(t *testing.T) {
 	b.end()
 }
 
+func TestReloadStartsWhatWaitsAtOnce(t *testing.T) {
+	mended := filepath.Join(t.TempDir(), "mended")
+	flaky := shell("flaky", fmt.Sprintf("test -e %s && exec sleep 1000", mended))
+	flaky.RestartSeconds = 15
+	b := newBench(t, flaky)
+	b.start()
+	b.eventually("the failure", func() bool { return b.process("flaky").State == waiting })
+	if err := os.WriteFile(mended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.signal(syscall.SIGHUP)
+	b.awaitRunning()
+	b.end()
+}
+
 func TestChildrenGetACleanEnvironmentAndNoStrayFiles(t *testing.T) {
 	p := shell("child", "env; ls /proc/self/fd | wc -l; exec sleep 1000")
 	p.Env = map[string]string{"OWN": "value"}
