@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import (
+    CNI_PLUGINS,
     DNS_ADDRESS,
     DNS_DOMAIN,
     POD_CIDR,
     Layout,
 )
 
-CNI_PLUGINS = Path("/usr/lib/cni")
 # Who talks to the API server, each with the certificate of the same name.
 KUBECONFIGS = ("controller-manager", "scheduler", "kube-proxy", "kubelet", "storage-provisioner")
 # Kubelet insists on these values and would set them for the whole machine. In the node's mount namespace it is shown

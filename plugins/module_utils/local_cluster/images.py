@@ -14,7 +14,7 @@ import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files
-from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Runner, check
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Completed, Runner, check
 
 # An archive of a gigabyte is unpacked at some 50 MB/s on a slow disk.
 LOAD_TIMEOUT = 600.0
@@ -37,8 +37,19 @@ class Image:
 
     @property
     def repository(self) -> str:
-        """The reference without its digest."""
-        return self.reference.partition("@")[0]
+        """The reference without tag and digest."""
+        named = self.reference.partition("@")[0]
+        return named if ":" not in named.rpartition("/")[2] else named.rpartition(":")[0]
+
+    @property
+    def digest(self) -> str:
+        """Of the manifest, with its algorithm: ``sha256:...``."""
+        return self.reference.partition("@")[2]
+
+    @property
+    def stored_name(self) -> str:
+        """The name under which a runtime finds it: a reference by digest is looked for without its tag."""
+        return f"{self.repository}@{self.digest}"
 
 
 def parse(value: Mapping[str, Mapping[str, Any]]) -> list[Image]:
@@ -79,19 +90,24 @@ class Containerd:
         :raises Failure: ``image_not_loaded``.
         """
         names = ["--digests", "--base-name", image.repository]
-        _run(self._runner, [*self._command, "import", *names, str(image.archive)], image)
+        load_command(self._runner, [*self._command, "import", *names, str(image.archive)], image)
 
 
 def load_missing(
-    images: Iterable[Image], present: set[str], load: Callable[[Image], None], say: Callable[[str], None]
+    images: Iterable[Image],
+    present: set[str],
+    load: Callable[[Image], None],
+    say: Callable[[str], None],
+    stored: Callable[[Image], str] = lambda image: image.stored_name,
 ) -> list[str]:
     """Load what is not there yet.
 
     :param load: loads one image.
     :param say: hears what is being done.
+    :param stored: the name by which ``present`` lists an image.
     :return: names of what was loaded.
     """
-    missing = [image for image in images if image.reference not in present]
+    missing = [image for image in images if stored(image) not in present]
     for number, image in enumerate(missing, 1):
         if not image.archive.is_file():
             raise Failure(
@@ -114,7 +130,11 @@ def write_mapping(path: Path, value: Mapping[str, str]) -> bool:
     return files.write(path, yaml.safe_dump(dict(value), sort_keys=True, width=200))
 
 
-def _run(runner: Runner, command: list[str], image: Image, *, stdin: Path | None = None) -> None:
+def load_command(runner: Runner, command: list[str], image: Image, *, stdin: Path | None = None) -> Completed:
+    """Run one command that loads an image.
+
+    :raises Failure: ``image_not_loaded``.
+    """
     done = runner(command, timeout=LOAD_TIMEOUT, stdin=stdin)
     if not done.ok:
         lines = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.code}").splitlines()
@@ -125,3 +145,4 @@ def _run(runner: Runner, command: list[str], image: Image, *, stdin: Path | None
             lines[-1],
             "see whether the disk is full, then run it again",
         )
+    return done

@@ -16,6 +16,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.errors import 
 STATE_ROOT = Path("/var/lib/groundwork.platform")
 RUN_ROOT = Path("/run/groundwork.platform")
 NETNS_ROOT = Path("/run/netns")
+CNI_PLUGINS = Path("/usr/lib/cni")
 
 API_PORT = 6443
 POD_CIDR = "10.244.0.0/16"

@@ -34,7 +34,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.
     Image,
     load_missing,
 )
-from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import NETNS_ROOT, Layout
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
 VERSION = 1
@@ -83,16 +83,23 @@ class Embedded:
         :return: whether anything was changed.
         :raises Failure: what stands against it, before anything is changed; or what did not come up, and why.
         """
-        machine = self._machine or preflight.Machine()
-        if machine.user != 0:
-            preflight.check(self.layout, self._runner, machine, new=True)
+        self.check()
         with locked(self.layout, self._progress, wanted.timeout):
-            self._refuse_foreign()
-            if not node.living(self.layout):
-                preflight.load_modules(machine, self._runner)
-                machine = self._machine or preflight.Machine()
-                preflight.check(self.layout, self._runner, machine, new=not self.layout.mark.exists())
+            self.check()
             return self._converge(wanted)
+
+    def check(self) -> None:
+        """Refuse what cannot work; nothing but the kernel's modules is changed.
+
+        :raises Failure: the first thing that stands against the cluster.
+        """
+        machine = self._machine or preflight.Machine()
+        preflight.check_machine(fresh=False, machine=machine)
+        self._refuse_foreign()
+        if not node.living(self.layout):
+            preflight.load_modules(machine, self._runner)
+            machine = self._machine or preflight.Machine()
+            preflight.check(self.layout, self._runner, machine, new=not self.layout.mark.exists())
 
     def down(self) -> bool:
         """Remove the cluster and everything that belongs to it, and nothing else.
@@ -100,7 +107,7 @@ class Embedded:
         :return: whether there was anything to remove.
         :raises Failure: ``foreign_cluster``, or what could not be removed.
         """
-        with locked(self.layout, self._progress, 60.0, remove=True):
+        with locked(self.layout, self._progress, 60.0):
             self._refuse_foreign()
             return self._remove()
 
@@ -123,7 +130,7 @@ class Embedded:
             return result
         reported = node.status(self.layout)
         result["processes"] = [_process(entry) for entry in reported.get("processes", [])]
-        result["resident_mib"] = sum(entry["resident_mib"] for entry in result["processes"])
+        result["resident_mib"] = round(sum(_proportional_mib(entry["pid"]) for entry in result["processes"]), 1)
         result["uptime_seconds"] = _seconds_since(str(reported.get("started", "")))
         problem = self._node_problem(fresh=False)
         result["node"] |= {"ready": not problem, "reason": problem}
@@ -160,7 +167,7 @@ class Embedded:
         made = pki.ensure(layout)
         if made:
             self._progress.update(f"made certificates: {', '.join(made)}" if len(made) < 4 else "made certificates")
-        references = {image.name: image.reference for image in wanted.images}
+        references = {image.name: image.stored_name for image in wanted.images}
         rendered = config.render(
             layout,
             _host(layout),
@@ -181,7 +188,10 @@ class Embedded:
         supervisor = node.living(layout)
         if supervisor and not node.serves(layout, supervisor, binary):
             self._progress.update("restarting the cluster's daemons")
-            node.stop(layout, supervisor)
+            if network.exists(layout):
+                node.stop(layout, supervisor)
+            else:
+                cgroups.kill(layout.name)
             supervisor = 0
         if supervisor:
             if changed:
@@ -192,8 +202,8 @@ class Embedded:
             # Containers that outlived their network are of no use, and nothing else can be left of the last run.
             cgroups.kill(layout.name)
         self._progress.update("starting the node")
-        network.ensure(layout, self._runner)
         _make_host_folders(layout)
+        network.ensure(layout, self._runner)
         self._launch()
         return True
 
@@ -231,7 +241,10 @@ class Embedded:
     _cancelled = False
 
     def _load(self, images: Sequence[Image], deadline: float) -> list[str]:
-        needed = [image for image in images if image.name in (PAUSE, DNS)]
+        # The small one, which every pod waits for, first.
+        needed = sorted(
+            (image for image in images if image.name in (PAUSE, DNS)), key=lambda image: image.name != PAUSE
+        )
         while needed and not self.containerd.answers():
             if self._cancelled or time.monotonic() > deadline:
                 raise self._not_up("containerd", "does not answer")
@@ -343,7 +356,7 @@ class Embedded:
                 if path != layout.mark:
                     _remove_tree(path)
         _remove_tree(layout.state)
-        _remove_host_folders(layout)
+        _remove_host_folders(layout, self._runner)
         return removed
 
     def _refuse_foreign(self) -> None:
@@ -366,11 +379,10 @@ def owned(checkout: Path, state_root: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(layout: Layout, progress: Progress, patience: float, *, remove: bool = False) -> Iterator[None]:
-    """Hold the cluster alone.
+def locked(layout: Layout, progress: Progress, patience: float) -> Iterator[None]:
+    """Hold the cluster alone. The lock's file goes at the end if there is no cluster then.
 
     :param patience: seconds to wait for another run.
-    :param remove: whether the lock file goes at the end.
     :raises Failure: ``cluster_busy``.
     """
     deadline = time.monotonic() + patience
@@ -401,7 +413,7 @@ def locked(layout: Layout, progress: Progress, patience: float, *, remove: bool 
             try:
                 yield
             finally:
-                if remove:
+                if not layout.state.exists():
                     layout.lock.unlink(missing_ok=True)
                     with contextlib.suppress(OSError):
                         layout.run_root.rmdir()
@@ -458,8 +470,10 @@ def _make_host_folders(layout: Layout) -> None:
     """Mount points on the host for the node's mount namespace; what is made goes again with the last cluster."""
     record = layout.state_root / "host-folders.json"
     made = list(files.read_json(record).get("made", []))
-    for target, source in node.host_folders(layout).items():
+    sources = node.host_folders(layout)
+    for source in sources.values():
         source.mkdir(parents=True, exist_ok=True)
+    for target in (NETNS_ROOT, *sources):
         if not target.exists():
             made = sorted({*made, str(target)})
             # Remembered first: a folder that is remembered and not there does no harm.
@@ -467,14 +481,17 @@ def _make_host_folders(layout: Layout) -> None:
             target.mkdir(parents=True, exist_ok=True)
 
 
-def _remove_host_folders(layout: Layout) -> None:
+def _remove_host_folders(layout: Layout, runner: Runner) -> None:
     """Only with the last cluster: a mount point that is removed takes its mounts in every namespace with it."""
     if not layout.state_root.is_dir() or any(layout.state_root.glob("*/mark.json")):
         return
     record = layout.state_root / "host-folders.json"
-    for folder in files.read_json(record).get("made", []):
+    for folder in map(Path, files.read_json(record).get("made", [])):
+        if folder == NETNS_ROOT and not any(folder.iterdir()):
+            # `ip netns` mounts the folder on itself.
+            runner(["umount", str(folder)])
         with contextlib.suppress(OSError):
-            Path(folder).rmdir()
+            folder.rmdir()
     record.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         layout.state_root.rmdir()
@@ -504,6 +521,15 @@ def _process(entry: dict[str, Any]) -> dict[str, Any]:
         resident = pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
     kept = {key: entry.get(key) for key in ("name", "state", "pid", "restarts", "started")}
     return {**kept, "resident_mib": round(resident, 1)}
+
+
+def _proportional_mib(number: int | None) -> float:
+    """Resident memory in which what processes share, as their one program, counts once among them."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{number}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _seconds_since(text: str) -> int:

@@ -137,7 +137,7 @@ def daemons(layout: Layout, binary: Path, containerd: Path) -> list[Daemon]:
                 "storage-provisioner",
                 f"--kubeconfig={config / 'storage-provisioner.kubeconfig'}",
                 f"--root={layout.state / 'storage'}",
-                f"--node={layout.name}",
+                f"--node-name={layout.name}",
             ],
             api,
             client("storage-provisioner"),
@@ -342,7 +342,12 @@ def _netns_of(layout: Layout) -> int:
 
 def status(layout: Layout) -> dict[str, Any]:
     """What the supervisor says of its processes; empty when it never ran."""
-    return files.read_json(layout.state / "processes-status.json")
+    return files.read_json(status_path(layout))
+
+
+def status_path(layout: Layout) -> Path:
+    """Where the supervisor says what runs."""
+    return layout.state / "processes-status.json"
 
 
 def start(layout: Layout) -> subprocess.Popen[bytes]:

@@ -15,8 +15,10 @@ from pathlib import Path
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import cgroups, network
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Runner
-from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.config import CNI_PLUGINS
-from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import (
+    CNI_PLUGINS,
+    Layout,
+)
 
 PYTHON = (3, 11)
 DEBIAN = 12
