@@ -23,7 +23,7 @@ def serve() -> None:
     try:
         read = settings.read(roles=roles)
         logs.configure(read.log_level, read.replica)
-        parts = services.make(read)
+        parts = services.make(read, roles)
     except settings.SettingsError as error:
         sys.exit(str(error))
     from reference_app.server import Server
@@ -43,7 +43,7 @@ def worker() -> None:
     try:
         read = settings.read(roles=frozenset(("worker",)))
         logs.configure(read.log_level, read.replica)
-        parts = services.make(read)
+        parts = services.make(read, ("worker",))
     except settings.SettingsError as error:
         sys.exit(str(error))
     if not read.redis_host:

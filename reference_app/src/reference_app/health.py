@@ -48,8 +48,9 @@ class Health:
 
     async def watch_model(self) -> None:
         """Looks at the model volume; runs until cancelled."""
-        while True:
-            await asyncio.to_thread(self._services.models.refresh)
+        models = self._services.models
+        while models is not None:
+            await asyncio.to_thread(models.refresh)
             await asyncio.sleep(self._settings.model_interval)
 
     async def look(self) -> None:
@@ -60,7 +61,7 @@ class Health:
         dependency = self.dependencies[name]
         if name == "redis":
             problem = await self._services.streams.check()
-        elif self._services.database:
+        elif self._services.database and self._services.domain:
             problem = await self._services.database.check(self._services.domain.ready_statement)
         else:
             problem = "this process uses no database"
@@ -83,12 +84,11 @@ class Health:
         ready = self._was_ready and not lost and not self.draining
         metrics.ready.set(1 if ready else 0)
         degraded = any(dependency.problem for dependency in self.dependencies.values())
-        model = self._services.models.current.describe()
+        model = self._services.models.current.describe() if self._services.models else None
         state = "stopping" if self.draining else "ready" if ready else "unready"
         return ready, {
-            "status": "degraded" if ready and (degraded or "problem" in model) else state,
+            "status": "degraded" if ready and (degraded or "problem" in (model or {})) else state,
             "replica": self._settings.replica,
             "domain": self._settings.domain,
             "checks": {name: dependency.problem or "ok" for name, dependency in self.dependencies.items()},
-            "model": model,
-        }
+        } | ({"model": model} if model else {})

@@ -28,15 +28,16 @@ class Versioned(Protocol):
 
 
 M = TypeVar("M", bound=Versioned)
+Made = TypeVar("Made", bound=Versioned, covariant=True)
 
 
-class ModelReader(Protocol[M]):
+class ModelReader(Protocol[Made]):
     """How a domain reads its model: `parse` raises ModelProblem; `built_in` serves while the volume is empty."""
 
-    def parse(self, text: bytes) -> M:
+    def parse(self, text: bytes) -> Made:
         """Reads a model file."""
 
-    def built_in(self) -> M:
+    def built_in(self) -> Made:
         """The model inside the package."""
 
 
@@ -95,8 +96,7 @@ class ModelStore(Generic[M]):
     def __init__(self, root: Path, reader: ModelReader[M]) -> None:
         self._root, self._reader, self._lock = root, reader, threading.Lock()
         self._seen: object = None
-        built_in = reader.built_in()
-        self._loaded = Loaded(built_in, "built-in", "built-in", datetime.now(UTC))
+        self._loaded = self._built_in()
         self._show()
 
     @property
@@ -131,16 +131,29 @@ class ModelStore(Generic[M]):
                 for part in ((target / name).stat() for name in (MODEL_FILE, SUMS_FILE))
             ]
         except FileNotFoundError:
-            # A link that leads nowhere is a broken model; no link at all is a volume nobody has published to.
-            return "broken" if folder.is_symlink() or folder.exists() else "empty"
+            # A link that leads nowhere is a broken model.
+            if folder.is_symlink() or folder.exists():
+                return "broken"
+            # No link beside versions is what rolling back from the first one leaves; nothing at all is a volume that
+            # was never published to, or that is gone.
+            return "none" if (self._root / "versions").is_dir() else "empty"
         except OSError as error:
             return f"unreadable: {error.strerror}"
         return str(target), stats
 
+    def _built_in(self) -> Loaded[M]:
+        return Loaded(self._reader.built_in(), "built-in", "built-in", datetime.now(UTC))
+
+    def _use_built_in(self) -> None:
+        if self._loaded.source != "built-in":
+            log.info("no model is published any more: the built-in one is in use")
+        self._loaded = self._built_in()
+
     def _load(self, seen: object) -> None:
-        if seen == "empty":
-            if self._loaded.source != "built-in":
-                raise ModelProblem("the model volume is empty now")
+        if seen == "empty" and self._loaded.source != "built-in":
+            raise ModelProblem("the model volume is empty now")
+        if seen in ("empty", "none"):
+            self._use_built_in()
             return
         folder = self._root / CURRENT
         # Resolved once: both files come from one version even when the link is switched in between.

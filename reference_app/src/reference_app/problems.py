@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Problem(Exception):  # noqa: N818 - it is an answer to a client, not a defect
+class Problem(Exception):
     """An answer other than success: HTTP status, a stable code, one sentence, and seconds until a retry makes sense."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
@@ -17,5 +17,5 @@ class Problem(Exception):  # noqa: N818 - it is an answer to a client, not a def
         return {"error": {"code": self.code, "message": self.message, "request_id": request_id}}
 
 
-class ModelProblem(Exception):  # noqa: N818 - the last good model keeps working
+class ModelProblem(Exception):
     """A model folder that the application refuses, in one sentence."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar, cast
 
 from fastapi import APIRouter
@@ -38,15 +39,10 @@ class Domain(Protocol):
 
 def load_domain(name: str) -> Domain:
     """The domain that DOMAIN_MODULE names; raises SettingsError."""
-    try:
-        if not name.isidentifier():
-            raise ModuleNotFoundError(name=f"reference_app.domains.{name}")
-        module = import_module(f"reference_app.domains.{name}.domain")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("reference_app.domains"):
-            raise
-        raise SettingsError(f"the environment's DOMAIN_MODULE names {name!r}, and there is no such domain") from None
-    return cast("Domain", module.DOMAIN)
+    package = f"reference_app.domains.{name}"
+    if not name.isidentifier() or find_spec(package) is None:
+        raise SettingsError(f"the environment's DOMAIN_MODULE names {name!r}, and there is no such domain")
+    return cast("Domain", import_module(f"{package}.domain").DOMAIN)
 
 
 class Pool:
@@ -77,11 +73,11 @@ class Pool:
 
 @dataclass
 class Services:
-    """The parts of one process."""
+    """The parts of one process. One that only streams has no domain: it hands on what others say, and starts faster."""
 
     settings: Settings
-    domain: Domain
-    models: ModelStore[Any]
+    domain: Domain | None
+    models: ModelStore[Any] | None
     streams: Streams
     database: Database | None
     pool: Pool
@@ -93,14 +89,20 @@ class Services:
             raise Problem(404, "not_here", "this replica has no database")
         return self.database
 
+    def require_domain(self) -> tuple[Domain, ModelStore[Any]]:
+        """The domain, and its model, of a process that has one."""
+        if self.domain is None or self.models is None:
+            raise Problem(404, "not_here", "this replica does no work of its own")
+        return self.domain, self.models
 
-def make(settings: Settings) -> Services:
-    """Builds the parts; nothing connects yet. Raises SettingsError."""
-    domain = load_domain(settings.domain)
+
+def make(settings: Settings, roles: Iterable[str] = ("api",)) -> Services:
+    """Builds the parts for a process that plays `roles`; nothing connects yet. Raises SettingsError."""
+    domain = load_domain(settings.domain) if set(roles) & {"api", "worker"} else None
     return Services(
         settings=settings,
         domain=domain,
-        models=ModelStore(settings.model_path, domain.reader),
+        models=ModelStore(settings.model_path, domain.reader) if domain else None,
         streams=Streams(settings),
         database=Database(settings) if settings.database else None,
         pool=Pool(settings.detectors),

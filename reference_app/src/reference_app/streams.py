@@ -69,9 +69,9 @@ class Streams:
 
     async def cached(self, key: str) -> bytes | None:
         """A cached result."""
-        found: bytes | None = await self.attempt("cache", lambda redis: redis.get(self._settings.key("cache", key)))
+        found = await self.attempt("cache", lambda redis: redis.get(self._settings.key("cache", key)))
         metrics.cache.labels("hit" if found else "miss").inc()
-        return found
+        return found if isinstance(found, bytes) else None
 
     async def publish(self, message: bytes, cache: dict[str, bytes] | None = None) -> None:
         """Tells every replica, and caches, in one round trip."""

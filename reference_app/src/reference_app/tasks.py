@@ -181,10 +181,7 @@ class Worker:
         started = time.monotonic()
         key = self._settings.key("task", task)
         try:
-            data: Any = self._redis.get(key)
-            if data is None:
-                raise Problem(410, "expired", "its data was no longer there")
-            messages = self._services.domain.perform(self._services, task, bytes(data), options)
+            messages = self._services.require_domain()[0].perform(self._services, task, self._data(key), options)
             self._end(task, "done", result={"location": f"/detections/{task}"})
             for message in messages:
                 self._redis.publish(self._settings.key("results"), message)
@@ -196,6 +193,12 @@ class Worker:
             raise celery_task.retry(exc=error, countdown=2) from error
         self._redis.delete(key)
         log.info("task ended", extra={"task": task, "kind": kind, "seconds": round(time.monotonic() - started, 3)})
+
+    def _data(self, key: str) -> bytes:
+        data: Any = self._redis.get(key)
+        if data is None:
+            raise Problem(410, "expired", "its data was no longer there")
+        return bytes(data)
 
     def _end(self, task: str, state: str, result: Any = None, error: str | None = None) -> None:
         self._services.require_database().call(lambda connection: finish(connection, task, state, result, error))

@@ -42,7 +42,8 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         # The first look at the model comes before the first request: none is answered by the wrong one.
-        await asyncio.to_thread(services.models.refresh)
+        if services.models:
+            await asyncio.to_thread(services.models.refresh)
         running = [asyncio.create_task(health.watch()), asyncio.create_task(health.watch_model())]
         if "websocket" in roles:
             running.append(asyncio.create_task(hub.listen()))
@@ -62,7 +63,7 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
     if "websocket" in roles:
         app.include_router(hub.routes())
     if "api" in roles:
-        app.include_router(services.domain.routes(services))
+        app.include_router(services.require_domain()[0].routes(services))
         app.include_router(tasks.routes(services))
     app.add_middleware(Observe, replica=services.settings.replica)
     return app

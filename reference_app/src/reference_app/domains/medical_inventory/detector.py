@@ -131,9 +131,8 @@ def _split(outline: Any, model: Model) -> list[Any]:
         return [outline]
     markers = markers + 1
     markers[(alone > 0) & (cores == 0)] = 0
-    markers = cv2.watershed(
-        cv2.cvtColor(255 - cv2.normalize(depth, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U), cv2.COLOR_GRAY2BGR), markers
-    )
+    relief = cv2.cvtColor(255 - (depth * (255 / depth.max())).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    markers = cv2.watershed(relief, markers)
     parts = []
     for number in range(2, count + 1):
         outlines, _ = cv2.findContours(
@@ -164,9 +163,5 @@ def _item(lab: Image, outline: Any, model: Model, factor: float, total: float) -
     }
     label, score = model.classify(features)
     turn = angle + (90 if sides[1] > sides[0] else 0)
-    return Item(
-        label,
-        round(score, 3),
-        *(int(round(value * factor)) for value in (left, top, width, height)),
-        angle=round(turn % 180, 1),
-    )
+    x, y, across, down = (round(value * factor) for value in (left, top, width, height))
+    return Item(label, round(score, 3), x, y, across, down, round(turn % 180, 1))

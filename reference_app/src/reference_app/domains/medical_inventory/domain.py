@@ -59,7 +59,7 @@ class MedicalInventory:
                 if not wait:
                     return await tasks.enqueue(services, "detect", upload.data)
                 found, source = await self._items(services, upload.data, upload.digest, header)
-            loaded = services.models.current
+            loaded = services.require_domain()[1].current
             detection = describe(services, str(uuid.uuid4()), upload.digest, len(upload.data), header, found, loaded)
             before = time.perf_counter()
             await services.require_database().run(lambda connection: store.save(connection, detection))
@@ -108,7 +108,7 @@ class MedicalInventory:
     def perform(self, services: Services, task: str, data: bytes, options: dict[str, Any]) -> list[bytes]:
         """What the worker does; the detection has the task's id, so that a task done twice is stored once."""
         header = photograph.inspect(data)
-        loaded = services.models.current
+        loaded = services.require_domain()[1].current
         found = [item.as_dict() for item in detector.detect(data, header, loaded.model)]
         detection = describe(services, task, options["digest"], len(data), header, found, loaded)
         services.require_database().call(lambda connection: store.save(connection, detection))
@@ -119,7 +119,7 @@ class MedicalInventory:
         self, services: Services, data: bytes, digest: str, header: photograph.Header
     ) -> tuple[list[dict[str, Any]], str]:
         """The items, from the cache or by looking."""
-        loaded = services.models.current
+        loaded = services.require_domain()[1].current
         cached = await services.streams.cached(cache_key(digest, loaded))
         if cached is not None:
             return json.loads(cached), "cache"

@@ -122,7 +122,7 @@ class _Brush:
     def point(self, x: float, y: float) -> tuple[int, int]:
         """A point in sixteenths of a pixel, as OpenCV's `shift=4` takes it."""
         at = np.array([self.item.x, self.item.y]) + self.shift + x * self.along + y * self.across
-        return int(round(at[0] * 16)), int(round(at[1] * 16))
+        return round(float(at[0]) * 16), round(float(at[1]) * 16)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: tuple[float, ...]) -> None:
         """A filled rectangle."""
