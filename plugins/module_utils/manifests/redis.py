@@ -18,8 +18,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests.comm
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Redis
 
-USER = 999
-"""User and group of the official image."""
+USER = 10999
+"""Above the users that nodes have themselves, and so another than the image's own, which nothing in it needs."""
 PORT = 6379
 _FOLDER = "/etc/groundwork/redis"
 

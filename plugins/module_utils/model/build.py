@@ -18,8 +18,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.quantiti
 Plain = dict[str, Any]
 
 PROXY_PORT = 8080
-PROXY_USER = 101
-"""The user of the official unprivileged nginx image; the number need not be known to an image."""
+PROXY_USER = 10101
+"""Above the users that nodes have themselves, and so another than the image's own, which nothing in it needs."""
 
 
 def system(name: str, environment: str, data: Plain) -> types.System:

@@ -67,7 +67,7 @@ def test_a_system_is_typed_and_complete(folder: Path) -> None:
     assert api.resources.cpu == Amount(100, 500)
     assert (api.scaling.smallest, api.scaling.largest, api.scaling.automatic) == (2, 4, True)
     assert system.components["front"].talks_to == ("api",)
-    assert (system.components["front"].user, system.components["front"].port) == (101, 8080)
+    assert (system.components["front"].user, system.components["front"].port) == (10101, 8080)
     assert system.namespace == "shop"
     database, cache = system.stores["db"], system.stores["cache"]
     assert isinstance(database, PostgreSQL)
