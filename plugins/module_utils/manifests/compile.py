@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str,
     stages = Stages(
         _foundation(context), _secrets(context), _stores(context), _migration(context), _components(context)
     )
-    return _patched(stages, loaded)
+    return _patched(_unique(stages, loaded), loaded)
 
 
 def public(system: System) -> list[dict[str, Any]]:
@@ -148,6 +149,17 @@ def _migration(context: Context) -> Manifest | None:
 def _components(context: Context) -> list[Manifest]:
     made = [workloads.component_objects(context, component) for component in context.system.components.values()]
     return [one for objects in made for one in objects]
+
+
+def _unique(stages: Stages, loaded: Loaded) -> Stages:
+    """A net under the checks of names: of two objects with one name, the second would silently win."""
+    counted = Counter(patches.key_of(one) for one in stages.objects())
+    twice = sorted(key for key, count in counted.items() if count > 1)
+    if twice:
+        place = loaded.tree.place
+        problems = [Problem(place, "", f"two parts that both make {key}", "names that differ more") for key in twice]
+        raise SystemInvalid(subject(loaded.system.name, loaded.system.environment), problems)
+    return stages
 
 
 def _patched(stages: Stages, loaded: Loaded) -> Stages:

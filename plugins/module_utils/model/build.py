@@ -26,17 +26,17 @@ def system(name: str, environment: str, data: Plain) -> types.System:
     """Build the typed system from data that the schema accepts, with its defaults filled in."""
     enabled = {key: entry for key, entry in sorted(data["components"].items()) if entry["enabled"]}
     components = {key: component(key, entry, data, enabled) for key, entry in enabled.items()}
-    namespace = data.get("namespace", name.replace("_", "-"))
+    home = data.get("namespace", namespace(name))
     return types.System(
         name=name,
         environment=environment,
-        namespace=namespace,
+        namespace=home,
         domain=data.get("domain"),
         image_pull_policy=data.get("image_pull_policy"),
         image_pull_secrets=tuple(data["image_pull_secrets"]),
         components=components,
         disabled=tuple(sorted(set(data["components"]) - set(enabled))),
-        stores={key: store(key, entry, namespace, data) for key, entry in sorted(data["stores"].items())},
+        stores={key: store(key, entry, home, data) for key, entry in sorted(data["stores"].items())},
         volumes={key: volume(key, entry) for key, entry in sorted(data["volumes"].items())},
         migration=migration(data["migration"]) if "migration" in data else None,
         capabilities=tuple(sorted(key for key, counted in data["capabilities"].items() if counted)),
@@ -44,6 +44,11 @@ def system(name: str, environment: str, data: Plain) -> types.System:
         headroom=data["quota"]["headroom"],
         patches=data["patches"],
     )
+
+
+def namespace(name: str) -> str:
+    """The namespace of a system that names none."""
+    return name.replace("_", "-")
 
 
 def component(name: str, data: Plain, root: Plain, enabled: Plain) -> types.Component:

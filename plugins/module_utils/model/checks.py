@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.quantiti
     cpu_text,
     seconds,
 )
+from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import LABEL
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount
 
@@ -41,6 +43,12 @@ DERIVED_ENV = {
     "redis": ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
 }
 RESERVED_PATHS = ("/tmp", "/etc/groundwork", "/proc", "/sys", "/dev")  # noqa: S108 - a path in a container
+RESERVED_NAMES = {
+    "migrate": "the migration",
+    "default": "the namespace's own service account",
+    "default-deny": "the network policy that denies everything else",
+    "allow-dns": "the network policy that allows DNS",
+}
 LONGEST_POLICY = 1800
 """Seconds; the autoscaler refuses longer periods."""
 LONGEST_STABILIZATION = 3600
@@ -49,17 +57,19 @@ LONGEST_STABILIZATION = 3600
 class Checks:
     """All cross-references of one system.
 
+    :param name: of the system.
     :param tree: the merged layers, for places.
     :param data: the same as plain data with defaults.
     """
 
-    def __init__(self, tree: Node, data: Plain) -> None:
-        self.tree, self.data = tree, data
+    def __init__(self, name: str, tree: Node, data: Plain) -> None:
+        self.name, self.tree, self.data = name, tree, data
         self.components: Plain = data["components"]
         self.stores: Plain = data["stores"]
 
     def problems(self) -> Iterator[Problem]:
         """Everything that does not fit together."""
+        yield from self._namespace()
         yield from self._names()
         for name, component in self.components.items():
             path: Path = ("components", name)
@@ -92,15 +102,27 @@ class Checks:
         names = sorted(known)
         return self._problem(path, f'"{name}"', f"{what} ({listing(names)})" if names else what, nearest(name, names))
 
+    def _namespace(self) -> Iterator[Problem]:
+        """The one that is given is the schema's business; one that is derived may be no name at all."""
+        if not re.fullmatch(LABEL, self.data.get("namespace", build.namespace(self.name))):
+            yield self._problem(("namespace",), "nothing", f"a name, since {self.name} is none for a namespace")
+
     def _names(self) -> Iterator[Problem]:
         """Components and stores share the names of Services, and so does what stores make for themselves."""
-        taken = {"migrate": "the migration", "default": "the namespace's own service account"}
+        taken = dict(RESERVED_NAMES)
         for name, store in self.stores.items():
             suffixes = ("-rw", "-ro", "-r") if store["type"] == "postgresql" else ("-nodes",)
-            taken.update({name: f"the store {name}"}, **{name + suffix: f"the store {name}" for suffix in suffixes})
-        for name in self.components:
-            if name in taken:
-                yield self._problem(("components", name), f'the name "{name}"', f"one that {taken[name]} does not use")
+            taken.update({name + suffix: f"the store {name}" for suffix in suffixes})
+        for section, more in (("stores", {}), ("components", {name: f"the store {name}" for name in self.stores})):
+            users = {**taken, **more}
+            for name in self.data[section]:
+                if name in users:
+                    yield self._problem((section, name), f'the name "{name}"', f"one that {users[name]} does not use")
+        inside = {"tmp": "temporary files", "config": "the proxy's configuration"}
+        inside.update({f"{name}-ca": f"the store {name}" for name in self.stores})
+        for name in self.data["volumes"]:
+            if name in inside:
+                yield self._problem(("volumes", name), f'the name "{name}"', f"one that no pod uses for {inside[name]}")
         for name in self.components:
             if name.endswith("-pods") and name.removesuffix("-pods") in self.components:
                 other = name.removesuffix("-pods")
@@ -208,10 +230,13 @@ class Checks:
         for name in component["talks_to"]:
             kind = self.stores.get(name, {}).get("type", "")
             derived.update(dict.fromkeys(DERIVED_ENV.get(kind, ()), name))
-        for variable in component["env"]:
-            if variable in derived:
-                expected = f"none: it follows from {derived[variable]}"
-                yield self._problem((*path, "env", variable), f"the variable {variable}", expected)
+        if "proxy" in component:
+            return
+        for at, variables in (((*path, "env"), component["env"]), (("env",), self.data["env"])):
+            for variable in variables:
+                if variable in derived:
+                    expected = f"none: it follows from {derived[variable]}"
+                    yield self._problem((*at, variable), f"the variable {variable}", expected)
 
     def _mounts(self, path: Path, component: Plain) -> Iterator[Problem]:
         seen: dict[str, str] = {}

@@ -167,7 +167,8 @@ def _definitions() -> Schema:
         ),
         "env": _map(
             "Environment variables. Values that are secret do not belong here: stores bring theirs by reference.",
-            {"type": ["string", "number", "boolean"], "title": "text, a number, true or false"},
+            # No fractions: 1.10 would arrive as 1.1.
+            {"type": ["string", "integer", "boolean"], "title": "text, a whole number, true or false; quote others"},
             ENV_NAME,
             "the name of an environment variable",
             default={},

@@ -138,6 +138,17 @@ def _refuse_jinja(text: str, place: Place, path: str, problems: list[Problem]) -
             return
 
 
+def _unclear(value: Scalar, text: str) -> str:
+    """What to write instead of a scalar that YAML takes for another than the reader of the file would."""
+    if isinstance(value, bool):
+        return "" if text.lower() in ("true", "false") else f'true, false or quoted text, "{text}"'
+    if isinstance(value, int):
+        return "" if text == str(value) else f'a plain decimal number or quoted text, "{text}"'
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    return ""
+
+
 class _Reader:
     """Turns PyYAML's nodes into ours, collecting what is wrong instead of stopping at the first."""
 
@@ -202,7 +213,8 @@ class _Reader:
         except (ValueError, yaml.YAMLError):
             self.problems.append(Problem(place, path, node.value, "a number or quoted text"))
             return None
-        if isinstance(value, float) and not math.isfinite(value):
-            self.problems.append(Problem(place, path, node.value, "a finite number"))
+        expected = _unclear(value, node.value)
+        if expected:
+            self.problems.append(Problem(place, path, node.value, expected))
             return None
         return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.compile import compile_system
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import SystemInvalid
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import millicores, number_of_bytes
 from tests.support import medical_inventory as support
 
@@ -369,3 +373,41 @@ def test_a_system_of_one_worker_is_small() -> None:
     worker = container(result, "Deployment", "worker")
     assert "readinessProbe" not in worker
     assert "ports" not in worker
+
+
+PIECES: list[Any] = [
+    None, "", "x", "api", "redis", "1Gi", "5m", "500m", 0, 1, 3, -1, 2.5, True, [], ["api"], ["1", "2"], {}, {"x": 1},
+    {"min": 1, "max": 3}, {"type": "redis"}, {"port": 80, "args": ["x"]}, {"proxy": {"routes": {"/": "api"}}},
+]  # fmt: skip
+
+
+def test_whatever_is_overridden_compiles_or_is_refused_with_its_place() -> None:
+    """Never a traceback, and never a complaint without the place that it is about."""
+    chance = random.Random(11)  # noqa: S311 - repeatable on purpose
+    base = yaml.safe_load((ROOT / "systems/medical_inventory/system.yml").read_text())
+    outcomes = {"compiled": 0, "refused": 0}
+    for _ in range(300):
+        overrides: dict[str, Any] = {}
+        for _ in range(chance.choice([1, 1, 2])):
+            here, there, depth = base, overrides, chance.randint(1, 4)
+            while isinstance(here, dict) and here:
+                key = chance.choice([*here, "new"])
+                depth -= 1
+                below = here.get(key)
+                if depth == 0 or not isinstance(below, dict):
+                    there[key] = copy.deepcopy(chance.choice(PIECES))
+                    break
+                here, there = below, there.setdefault(key, {})
+                if not isinstance(there, dict):
+                    break
+        try:
+            result = compiled(chance.choice(ENVIRONMENTS), overrides)
+        except SystemInvalid as failure:
+            outcomes["refused"] += 1
+            assert failure.problems
+            for problem in failure.problems:
+                assert problem.place.file == "system_overrides" or problem.place.line is not None, str(problem)
+        else:
+            outcomes["compiled"] += 1
+            json.dumps(result, allow_nan=False)
+    assert min(outcomes.values()) > 30, outcomes

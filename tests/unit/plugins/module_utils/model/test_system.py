@@ -200,6 +200,12 @@ def test_what_is_sound_is_checked_beside_what_is_not(folder: Path) -> None:
             "found nothing to run, expected image, command or args; did you mean api?",
         ),
         ({"components": {"db-rw": {"args": ["x"]}}}, "one that the store db does not use"),
+        ({"stores": {"db-rw": {"type": "redis"}}}, "one that the store db does not use"),
+        ({"stores": {"allow-dns": {"type": "redis"}}}, "one that the network policy that allows DNS does not use"),
+        ({"volumes": {"tmp": {"size": "1Gi"}}}, "one that no pod uses for temporary files"),
+        ({"volumes": {"db-ca": {"size": "1Gi"}}}, "one that no pod uses for the store db"),
+        ({"env": {"PGHOST": "x"}}, "env.PGHOST: found the variable PGHOST, expected none: it follows from db"),
+        ({"env": {"RATE": 1.5}}, "text, a whole number, true or false; quote others"),
         ({"components": {"migrate": {"args": ["x"]}}}, "one that the migration does not use"),
         ({"components": {"api-pods": {"args": ["x"]}}}, "one that api's pods do not use"),
         ({"components": {"x": {"args": ["x"], "port": 1, "public": {"node_port": 30080}}}}, "30080, as front has"),
@@ -237,3 +243,10 @@ def test_what_does_not_fit_together(folder: Path, overrides: dict[str, Any], sai
 @pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
 def test_medical_inventory_is_sound(environment: str) -> None:
     load("medical_inventory", [ROOT / "systems"], environment)
+
+
+def test_a_folder_s_name_must_do_for_a_namespace_or_one_be_given(folder: Path) -> None:
+    (folder / "shop").rename(folder / "My_Shop")
+    with pytest.raises(SystemInvalid, match="namespace: found nothing, expected a name, since My_Shop is none"):
+        load("My_Shop", [folder], "dev")
+    assert load("My_Shop", [folder], "dev", {"namespace": "shop"}).system.namespace == "shop"
