@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Runner
+from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Occasionally, Runner
 
 Say = Callable[[str], None]
 
@@ -192,13 +192,15 @@ class _Installation:
 
     def __init__(self, say: Say) -> None:
         self._said = {"Get": "downloading", "Unpacking": "unpacking", "Setting": "configuring"}
-        self._say, self._counts = say, dict.fromkeys(self._said, 0)
+        self._say, self._often, self._counts = say, Occasionally(say), dict.fromkeys(self._said, 0)
 
     def __call__(self, line: str) -> None:
-        match = re.match(r"(?:Get:\d+ \S+ \S+ \S+ (?P<got>\S+)|(?:Unpacking|Setting up) (?P<package>[^\s:]+))", line)
+        match = re.match(
+            r"(?:Get:\d+ \S+ \S+ \S+ (?P<got>\S+) \S+ \S+ \[|(?:Unpacking|Setting up) (?P<package>[^\s:]+))", line
+        )
         if match:
             kind = line.split(":")[0].split()[0]
             self._counts[kind] += 1
-            self._say(f"{self._said[kind]} {match['got'] or match['package']} ({self._counts[kind]})")
+            self._often(f"{self._said[kind]} {match['got'] or match['package']} ({self._counts[kind]})")
         elif line.startswith("I: creating tarball"):
             self._say("packing the file system")

@@ -342,7 +342,9 @@ def _user(name: str, node: _Node) -> User:
 
 
 def _python(node: _Node) -> Python:
-    fields = _Fields(node, "version", "requirements", "leave_out", "imports", "compile", required=("version", "requirements"))
+    fields = _Fields(
+        node, "version", "requirements", "leave_out", "imports", "compile", required=("version", "requirements")
+    )
     return Python(
         version=fields["version"].text(r"3\.\d+", 'a Python version such as "3.13", in quotes'),
         requirements=fields["requirements"].existing(),

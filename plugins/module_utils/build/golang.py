@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.build import digest
 from ansible_collections.groundwork.platform.plugins.module_utils.build.definitions import Binary
-from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Runner
+from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Occasionally, Runner
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 Say = Callable[[str], None]
@@ -25,6 +25,7 @@ Say = Callable[[str], None]
 #: Static, without paths of this machine, without the state of version control: equal inputs give equal bytes.
 FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 _LINKER_FLAGS = ("-s", "-w")
+_OTHER_PLACE = "/usr/local/go/bin/go"
 _IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([^"]+)"', re.MULTILINE)
 _COMPILE_ERROR = re.compile(r"\.go:\d+(:\d+)?: ")
 
@@ -85,7 +86,7 @@ def find_go(least: str) -> Go:
 
     :raises Failure: ``no_go``, with what was found instead.
     """
-    places = [shutil.which("go"), str(Path(sys.executable).parent / "go"), "/usr/local/go/bin/go"]
+    places = [shutil.which("go"), str(Path(sys.executable).parent / "go"), _OTHER_PLACE]
     seen = []
     for place in dict.fromkeys(place for place in places if place):
         version = _version_of(place)
@@ -234,7 +235,7 @@ class _Downloads:
     """Tells of downloaded modules, and counts the packages that are not compiled yet."""
 
     def __init__(self, say: Say) -> None:
-        self._say, self._count, self.stale = say, 0, 0
+        self._say, self._count, self.stale = Occasionally(say), 0, 0
 
     def __call__(self, line: str) -> None:
         if line.startswith("stale "):
@@ -248,7 +249,7 @@ class _Compilation:
     """Tells how far a compilation is."""
 
     def __init__(self, say: Say, total: int) -> None:
-        self._say, self._total, self._count = say, total, 0
+        self._say, self._often, self._total, self._count = say, Occasionally(say), total, 0
         say(f"compiling {total} packages" if total > 1 else "linking")
 
     def __call__(self, line: str) -> None:
@@ -258,4 +259,4 @@ class _Compilation:
         if self._count >= self._total:
             self._say(f"linking ({self._count} packages compiled)")
         else:
-            self._say(f"compiling: {self._count} of {self._total} packages, now {line}")
+            self._often(f"compiling: {self._count} of {self._total} packages, now {line}")

@@ -36,6 +36,22 @@ _NO_NETWORK = re.compile(
 Watcher = Callable[[str], None]
 
 
+class Occasionally:
+    """Passes a text on at most every so often: a terminal gains nothing from a line for each of a thousand packages.
+
+    :param every: seconds between two texts; the first is passed on at once.
+    """
+
+    def __init__(self, say: Watcher, every: float = 2.0) -> None:
+        self._say, self._every, self._next = say, every, 0.0
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every
+            self._say(text)
+
+
 class Runner:
     """Runs programs for one build; :meth:`stop` ends all that are running, so that no thread waits for a lost cause."""
 

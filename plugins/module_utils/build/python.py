@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ansible_collections.groundwork.platform.plugins.module_utils.build import debian, layers
 from ansible_collections.groundwork.platform.plugins.module_utils.build.definitions import Python
-from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Runner
+from ansible_collections.groundwork.platform.plugins.module_utils.build.process import Occasionally, Runner
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 Say = Callable[[str], None]
@@ -211,12 +211,12 @@ class _Installation:
     """Tells which package is being downloaded."""
 
     def __init__(self, say: Say) -> None:
-        self._say, self._count = say, 0
+        self._say, self._often, self._count = say, Occasionally(say), 0
 
     def __call__(self, line: str) -> None:
         match = re.match(r"Collecting ([\w.-]+)", line)
         if match:
             self._count += 1
-            self._say(f"downloading Python package {match[1]} ({self._count})")
+            self._often(f"downloading Python package {match[1]} ({self._count})")
         elif line.startswith("Installing collected"):
             self._say("unpacking Python packages")
