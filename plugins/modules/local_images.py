@@ -32,6 +32,12 @@ options:
     description: Built images by name, as RV(groundwork.platform.local_build#module:images) has them.
     type: dict
     required: true
+  manifests:
+    description: >-
+      Files with manifests by their names, as RV(groundwork.platform.local_build#module:manifests) has them. Each is
+      copied to C(manifests/<name>.yaml) in O(directory), so that the roles find it whatever the cache holds.
+    type: dict
+    default: {}
 seealso:
   - module: groundwork.platform.local_build
   - module: groundwork.platform.local_cluster
@@ -62,6 +68,8 @@ failure:
   returned: failure
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.groundwork.platform.plugins.module_utils.ansible_module import run
@@ -81,14 +89,16 @@ def main() -> None:
             "kubeconfig": {"type": "path"},
             "context": {"type": "str"},
             "images": {"type": "dict", "required": True},
+            "manifests": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
+    run(module, lambda: work(module.params, check_mode=module.check_mode))
 
-    run(
-        module,
-        lambda: service.load(service.Place.of(module.params, check_mode=module.check_mode), module.params["images"]),
-    )
+
+def work(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Load the images and lay out the manifests."""
+    return service.load(service.Place.of(params, check_mode=check_mode), params["images"], params["manifests"])
 
 
 if __name__ == "__main__":

@@ -52,14 +52,17 @@ class Image:
         return f"{self.repository}@{self.digest}"
 
 
-def parse(value: Mapping[str, Mapping[str, Any]]) -> list[Image]:
+def parse(value: Mapping[str, Mapping[str, Any]], *, unbuilt_ok: bool = False) -> list[Image]:
     """Images from the form in which ``local_build`` returns them.
 
+    :param unbuilt_ok: leave out what is not built yet, as a build in check mode says by an empty reference.
     :raises Failure: ``bad_image`` for an entry without archive or reference by digest.
     """
     images = []
     for name, entry in sorted(value.items()):
-        archive, reference = str(entry.get("archive", "")), str(entry.get("reference", ""))
+        archive, reference = str(entry.get("archive") or ""), str(entry.get("reference") or "")
+        if unbuilt_ok and not reference:
+            continue
         if not archive or "@sha256:" not in reference:
             raise Failure("bad_image", f"Image '{name}'", "needs 'archive' and a 'reference' with @sha256:")
         images.append(Image(name, Path(archive), reference, tuple(entry.get("stands_for") or ())))

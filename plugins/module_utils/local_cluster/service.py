@@ -149,23 +149,30 @@ def status(place: Place) -> dict[str, Any]:
     return {"changed": False, **_summary(place, provider), "status": provider.status(), "other_clusters": others}
 
 
-def load(place: Place, built: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Load the images that the cluster lacks and write which published image each stands for."""
-    wanted = images.parse(built)
+def load(
+    place: Place, built: Mapping[str, Mapping[str, Any]], manifests: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Load the images that the cluster lacks, write which published image each stands for, and lay out manifests.
+
+    :param manifests: files by the names that they get, without their extension.
+    """
     provider = place.provider()
-    if not provider.makes_images:
-        wanted = []
+    wanted = images.parse(built if provider.makes_images else {}, unbuilt_ok=place.check_mode)
     mapping = images.mapping(wanted, provider.reference)
-    path = place.directory / IMAGES
     if place.check_mode:
         running = provider.status()["state"] in ("running", "degraded")
         present_ = provider.present() if running and wanted else set()
         missing = [image.name for image in wanted if provider.stored(image) not in present_]
-        return {"changed": bool(missing) or _read_mapping(path) != mapping, "loaded": missing, "images": mapping}
+        unbuilt = provider.makes_images and len(wanted) < len(built)
+        changed = bool(missing) or unbuilt or _read_mapping(place.directory / IMAGES) != mapping
+        return {"changed": changed, "loaded": missing, "images": mapping}
     with _full_disk_said(place):
         present_ = provider.present() if wanted else set()
         loaded = images.load_missing(wanted, present_, provider.load, place.progress.update, provider.stored)
-        changed = images.write_mapping(path, mapping) or bool(loaded)
+        changed = images.write_mapping(place.directory / IMAGES, mapping) or bool(loaded)
+        for name, source in sorted((manifests or {}).items()):
+            target = place.directory / MANIFESTS / f"{name}.yaml"
+            changed = files.write(target, Path(source).read_bytes()) or changed
     return {"changed": changed, "loaded": loaded, "images": mapping}
 
 
