@@ -422,6 +422,7 @@ def test_a_dead_nginx_ends_the_container(tmp_path: Path, system: System, hosts: 
 
 
 def test_the_log_is_json_and_tells_nothing_private(proxies: list[Running]) -> None:
+    proxies[0].get("/drop?patient=Eve")
     proxies[0].get("/detections?patient=Eve", Cookie=f"gw_session={'b' * 32}", User_Agent='odd "agent"')
     log = proxies[0].output
     proxies[0].wait(lambda: '"/detections"' in log.read_text())

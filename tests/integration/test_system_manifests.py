@@ -12,7 +12,7 @@ import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.compile import compile_system
 from tests.support import upstream
-from tests.support.control_plane import ControlPlane, find_binary
+from tests.support.control_plane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = yaml.safe_load((ROOT / "roles/components/vars/main.yml").read_text())["components"]
@@ -28,28 +28,25 @@ class Server:
     def apply(self, objects: list[dict[str, Any]] | str, *options: str) -> subprocess.CompletedProcess[str]:
         """Apply by server-side apply; the caller judges the outcome."""
         text = objects if isinstance(objects, str) else yaml.safe_dump_all(objects)
-        command = [str(self.plane.binary), "kubectl", "--kubeconfig", str(self.plane.kubeconfig), "apply"]
-        return subprocess.run(
-            [*command, "--server-side", *options, "-f", "-"], input=text, capture_output=True, text=True, check=False
-        )
+        return self.kubectl("apply", "--server-side", *options, "-f", "-", text=text)
+
+    def kubectl(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        command = [str(self.plane.binary), "kubectl", "--kubeconfig", str(self.plane.kubeconfig), *words]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    binary = find_binary()
-    if binary is None:
-        pytest.skip("no compiled Kubernetes: `make build`, or name one in GROUNDWORK_KUBERNETES_BINARY")
-    crds = upstream.cloudnative_pg_crds()
-    if not crds:
+def server(control_plane: ControlPlane) -> Iterator[Server]:
+    files = upstream.cloudnative_pg_crds()
+    if not files:
         pytest.skip(upstream.MISSING)
-    plane = ControlPlane(binary).start()
-    try:
-        server = Server(plane)
-        done = server.apply("\n---\n".join(file.read_text() for file in crds))
-        assert done.returncode == 0, done.stderr
-        yield server
-    finally:
-        plane.stop()
+    server = Server(control_plane)
+    crds = "\n---\n".join(file.read_text() for file in files)
+    done = server.apply(crds)
+    assert done.returncode == 0, done.stderr
+    yield server
+    server.kubectl("delete", "namespace", *(f"try-{environment}" for environment in ENVIRONMENTS), "--wait=false")
+    server.kubectl("delete", "--wait=false", "-f", "-", text=crds)
 
 
 def compiled(environment: str) -> dict[str, Any]:
@@ -94,9 +91,10 @@ def test_every_pod_is_restricted_and_fits_the_limits(server: Server, environment
     assert "Warning" not in done.stderr
 
 
-def test_a_second_apply_changes_nothing(server: Server) -> None:
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_a_second_apply_changes_nothing(server: Server, environment: str) -> None:
     """Our amounts and defaults are in the form to which the API server brings them, so no run finds a difference."""
-    stages = compiled("dev")["stages"]
+    stages = compiled(environment)["stages"]
     everything = [*stages["foundation"], *stages["stores"], stages["migration"], *stages["components"]]
     first = server.apply(everything, "-o", "yaml")
     second = server.apply(everything, "-o", "yaml")

@@ -132,7 +132,8 @@ _NGINX = """\
 # Written by groundwork.platform; the list of upstreams beside it is kept by proxy.sh.
 worker_processes @workers@;
 pid @runtime@/nginx.pid;
-error_log stderr warn;
+# Lesser messages quote whole requests, query strings and all; the access log says what became of each.
+error_log stderr crit;
 # After a reload, connections of long sessions stay with the old workers for as long.
 worker_shutdown_timeout @session_timeout@s;
 
