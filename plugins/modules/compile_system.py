@@ -45,8 +45,8 @@ options:
     default: {}
   components:
     description:
-      - The collection's pinned components, as the role P(groundwork.platform.components#role) has them. Images of stores
-        and proxies come from here.
+      - The collection's pinned components, as the role P(groundwork.platform.components#role) has them. Images of
+        stores and proxies come from here.
     type: dict
     default: {}
 requirements:

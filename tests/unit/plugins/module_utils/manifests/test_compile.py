@@ -69,9 +69,9 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 
 def test_it_is_fast() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     compiled("prod")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.2
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
