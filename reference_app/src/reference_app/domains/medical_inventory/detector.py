@@ -1,8 +1,8 @@
 """Finds, counts and names the items on a photograph.
 
 The table is what most of the picture looks like: a smooth surface fitted to a coarse copy, robustly, so that light
-falling off to one side is table too. What differs from it is an item; items that touch are split by watershed; shape
-and colour of each decide its name by the model.
+falling off to one side is table too. What differs from it is an item; items that touch are split at the narrowest
+place; shape and colour of each decide its name by the model.
 """
 
 from __future__ import annotations
@@ -108,16 +108,27 @@ def _items(lab: Image, mask: Image, model: Model, factor: float) -> list[Item]:
         area = cv2.contourArea(outline) / total
         if not model.min_area <= area <= model.max_area:
             continue
-        for part in _split(outline, model):
-            if cv2.contourArea(part) / total >= model.min_area:
-                found.append(_item(lab, part, model, factor, total))
-            if len(found) >= MAX_ITEMS:
-                return found
+        found += _best(lab, outline, model, factor)
+        if len(found) >= MAX_ITEMS:
+            return found[:MAX_ITEMS]
     return found
 
 
+def _best(lab: Image, outline: Any, model: Model, factor: float) -> list[Item]:
+    """The outline as one item, or as several that touch when they look more like items than the whole does."""
+    total = float(lab.shape[0] * lab.shape[1])
+    whole = _item(lab, outline, model, factor, total)
+    if whole.confidence >= model.min_score:
+        return [whole]
+    parts = [part for part in _split(outline, model) if cv2.contourArea(part) / total >= model.min_area]
+    apart = [_item(lab, part, model, factor, total) for part in parts]
+    if len(apart) > 1 and sum(item.confidence for item in apart) / len(apart) > whole.confidence:
+        return apart
+    return [whole]
+
+
 def _split(outline: Any, model: Model) -> list[Any]:
-    """Splits an outline that is not convex, as several items that touch have, by watershed; else it is one item."""
+    """Splits an outline that is not convex, as several items that touch have; else it is one item."""
     hull = cv2.contourArea(cv2.convexHull(outline))
     if not hull or cv2.contourArea(outline) / hull >= model.split_below:
         return [outline]
@@ -126,19 +137,15 @@ def _split(outline: Any, model: Model) -> list[Any]:
     cv2.drawContours(alone, [outline], -1, 255, cv2.FILLED, offset=(1 - left, 1 - top))
     depth = cv2.distanceTransform(alone, cv2.DIST_L2, 5)
     cores = np.where(depth > 0.6 * depth.max(), np.uint8(255), np.uint8(0))
-    count, markers = cv2.connectedComponents(cores)
+    count, _ = cv2.connectedComponents(cores)
     if count <= 2:
         return [outline]
-    markers = markers + 1
-    markers[(alone > 0) & (cores == 0)] = 0
-    relief = cv2.cvtColor(255 - (depth * (255 / depth.max())).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    markers = cv2.watershed(relief, markers)
-    parts = []
-    for number in range(2, count + 1):
-        outlines, _ = cv2.findContours(
-            (markers == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left - 1, top - 1)
-        )
-        parts += outlines
+    # Each pixel belongs to the core that is nearest, which cuts at the narrowest place between two.
+    _, nearest = cv2.distanceTransformWithLabels(255 - cores, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
+    parts: list[Any] = []
+    for number in range(1, count):
+        own = np.where((alone > 0) & (nearest == number), np.uint8(255), np.uint8(0))
+        parts += cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left - 1, top - 1))[0]
     return parts or [outline]
 
 
