@@ -36,14 +36,22 @@ class ClusterModule(AnsibleModule):  # type: ignore[misc] # ansible-core carries
         """Say in the system log that the module ran, and not with what."""
         self.log("Invoked")
 
+    def fail_json(self, *arguments: Any, **keywords: Any) -> None:
+        """Fail, also for bad parameters, without returning what may hold secrets."""
+        self._conceal()
+        super().fail_json(*arguments, **keywords)
+
     def work(self, core: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
         """Call the core with the parameters, and exit with its result."""
         given = dict(self.params)
+        self._conceal()
+        run(self, lambda: core(given))
+
+    def _conceal(self) -> None:
         for name in self._concealed:
             # A path of a kubeconfig is worth showing.
             if self.params.get(name) and not (name == "kubeconfig" and isinstance(self.params[name], str)):
                 self.params[name] = HIDDEN
-        run(self, lambda: core(given))
 
 
 def connect(params: Mapping[str, Any], patience: float = PATIENCE) -> Cluster:

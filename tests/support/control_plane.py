@@ -2,7 +2,7 @@
 
 Everything lies in one temporary folder and ends with :meth:`ControlPlane.stop`, also when the test process is
 killed (the processes get a death signal with their parent). Without a node, a test writes what a kubelet would:
-see :mod:`kubelet`.
+see :mod:`tests.support.kubelet`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class ControlPlane:
         self.tokens: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = _free_ports(4)
+        # The kernel counts the thread that started a process as its parent: this one lives as long as the plane.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="control-plane")
 
     @property
     def server(self) -> str:
@@ -83,6 +86,7 @@ class ControlPlane:
         """End all processes and remove the folder."""
         for name in list(self._processes):
             self.kill(name)
+        self._starter.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self, name: str) -> None:
@@ -126,6 +130,8 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             f"--secure-port={self._ports[3]}",
             "--use-service-account-credentials=false",
+            # Nodes that a test makes up have no heartbeat.
+            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller",
             f"--service-account-private-key-file={folder}/service-account.key",
             f"--root-ca-file={folder}/ca.crt",
             "--kube-api-qps=200",
@@ -173,14 +179,15 @@ class ControlPlane:
     def _spawn(self, name: str, *arguments: str) -> None:
         command = [str(self.binary / name)] if self.binary.is_dir() else [str(self.binary), name]
         with (self.folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
+            self._processes[name] = self._starter.submit(
+                subprocess.Popen,
                 [*command, *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 preexec_fn=_die_with_parent,
-            )
+            ).result()
 
     def _certificates(self) -> None:
         authority_key = ec.generate_private_key(ec.SECP256R1())

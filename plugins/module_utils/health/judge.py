@@ -352,8 +352,8 @@ def _path(target: Object, signal: Signal, view: View) -> list[str]:
         owner = view.owner(owner)
     if describe(pod) != describe(target):
         path.append(describe({**pod, "kind": "Pod"}))
-    if signal.container:
-        path.append(f"container {signal.container}")
+    if signal.subject.startswith("container "):
+        path.append(" ".join(signal.subject.split()[:2]))
     return path
 
 

@@ -1,0 +1,307 @@
+"""Releases on a real API server with real controllers; what nodes would do, the test writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth, Object
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed, Verdict
+from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
+from tests.support import kubelet
+from tests.support.control_plane import ControlPlane
+from tests.support.kubelet import Behaviour, Kubelet, wait_until
+
+
+def deployment(image: str = "app:1", replicas: int = 2, **pod: Any) -> Object:
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "api"},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": "api"}},
+            "template": {
+                "metadata": {"labels": {"app": "api"}},
+                "spec": {"containers": [{"name": "main", "image": image}], "terminationGracePeriodSeconds": 0, **pod},
+            },
+        },
+    }  # fmt: skip
+
+
+def service() -> Object:
+    spec = {"selector": {"app": "api"}, "ports": [{"port": 80}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"}, "spec": spec}
+
+
+def stateful_set(replicas: int = 2) -> Object:
+    spec = {**deployment()["spec"], "replicas": replicas, "serviceName": "db"}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": spec}
+
+
+def release(cluster: Cluster, namespace: str, *objects: Object, **options: Any) -> Verdict:
+    """Apply and gate, as the apply module does."""
+    items = Applier(cluster, namespace).run(list(objects))
+    return Gate(cluster, [item.obj for item in items], **{"timeout": 30, **options}).run()
+
+
+def condemned(action: Callable[[], Any]) -> tuple[GateFailed, float]:
+    """The failure of a gate, and how long it took."""
+    started = time.monotonic()
+    with pytest.raises(GateFailed) as caught:
+        action()
+    return caught.value, time.monotonic() - started
+
+
+def test_a_healthy_release(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(cluster, namespace):
+        verdict = release(cluster, namespace, deployment(), service(), stateful_set())
+        assert verdict.healthy
+        assert {item["state"] for item in verdict.objects} == {"ready"}
+        # Nothing to wait for the second time.
+        started = time.monotonic()
+        release(cluster, namespace, deployment(), service(), stateful_set())
+        assert time.monotonic() - started < 2
+
+
+def test_requests_do_not_grow_with_pods(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(Cluster(ClusterAuth(kubeconfig=cluster.connection.source.split()[-1])), namespace) as nodes:
+        items = Applier(cluster, namespace).run([deployment(replicas=2)])
+        before = cluster.transport.requests
+        Gate(cluster, [item.obj for item in items], 30).run()
+        few = cluster.transport.requests - before
+        items = Applier(cluster, namespace).run([deployment(replicas=40)])
+        before = cluster.transport.requests
+        Gate(cluster, [item.obj for item in items], 60).run()
+        assert cluster.transport.requests - before <= few + 2
+        assert len(nodes.pods()) == 40
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "words"),
+    [
+        (kubelet.waiting("InvalidImageName", "couldn't parse image reference"), "image_invalid", "invalid image"),
+        (kubelet.waiting("ErrImagePull", 'failed to resolve "app:1": not found'), "image_not_found", "app:1"),
+        (kubelet.waiting("ErrImagePull", "pull access denied, authorization failed"), "image_denied", "app:1"),
+        (kubelet.crashing(3, 137, "OOMKilled"), "out_of_memory", "memory"),
+        (kubelet.crashing(5, 2), "crash_loop", "exit code 2"),
+    ],
+)
+def test_a_certain_failure_is_told_within_two_seconds(
+    cluster: Cluster, namespace: str, behaviour: Behaviour, code: str, words: str
+) -> None:
+    with Kubelet(cluster, namespace, behaviour):
+        failure, seconds = condemned(lambda: release(cluster, namespace, deployment(), service(), timeout=60))
+    assert failure.code == code
+    assert failure.object == f"Deployment {namespace}/api"
+    assert words in failure.sentence
+    chain = failure.as_dict()["chain"]
+    assert [step.split()[0] for step in chain] == ["Deployment", "ReplicaSet", "Pod", "container"]
+    # From the first write on; two seconds are for the verdict after the pod's status.
+    assert seconds < 6
+
+
+def test_a_missing_secret_has_a_short_grace(cluster: Cluster, namespace: str) -> None:
+    behaviour = kubelet.waiting("CreateContainerConfigError", 'secret "credentials" not found')
+    with Kubelet(cluster, namespace, behaviour):
+        failure, seconds = condemned(
+            lambda: Gate(cluster, _applied(cluster, namespace, deployment()), 60, policy=Policy(config=3)).run()
+        )
+    assert failure.code == "config_missing"
+    assert "credentials" in failure.evidence
+    assert 2.5 < seconds < 8
+
+
+def _applied(cluster: Cluster, namespace: str, *objects: Object) -> list[Object]:
+    return [item.obj for item in Applier(cluster, namespace).run(list(objects))]
+
+
+def test_what_heals_is_not_condemned(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(cluster, namespace, kubelet.waiting("ErrImagePull", "dial tcp: i/o timeout")) as nodes:
+        threading.Timer(2, lambda: nodes.now_behave(kubelet.crashing(1))).start()
+        threading.Timer(4, lambda: nodes.now_behave(kubelet.ready)).start()
+        assert release(cluster, namespace, deployment(), timeout=30).healthy
+
+
+def test_pods_of_the_old_revision_do_not_count(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(cluster, namespace, kubelet.crashing(9)) as nodes:
+        _applied(cluster, namespace, deployment("app:broken"))
+        wait_until(lambda: len(nodes.pods()) == 2)
+
+        def behave(pod: Object) -> dict[str, Any]:
+            broken = pod["spec"]["containers"][0]["image"] == "app:broken"
+            return kubelet.crashing(9)(pod) if broken else kubelet.ready(pod)
+
+        nodes.now_behave(behave)
+        assert release(cluster, namespace, deployment("app:mended"), timeout=40).healthy
+
+
+def test_pod_security_refuses_the_pods(cluster: Cluster, namespace: str) -> None:
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    cluster.merge(cluster.resource("v1", "Namespace"), namespace, None, labels)
+    failure, seconds = condemned(lambda: release(cluster, namespace, deployment(), timeout=30))
+    assert failure.code == "pod_security"
+    assert "allowPrivilegeEscalation" in failure.evidence
+    assert seconds < 6
+
+
+def test_a_quota_that_is_used_up_is_named_after_its_grace(cluster: Cluster, namespace: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    _applied(cluster, namespace, quota)
+    quotas = cluster.resource("v1", "ResourceQuota")
+    wait_until(lambda: (cluster.get(quotas, "small", namespace) or {})["status"]["hard"])
+    with Kubelet(cluster, namespace):
+        targets = _applied(cluster, namespace, deployment(replicas=2))
+        failure, _seconds = condemned(lambda: Gate(cluster, targets, 30, policy=Policy(admission=2)).run())
+    assert failure.code == "quota_exceeded"
+    assert "small" in failure.evidence
+
+
+def test_a_stateful_set_whose_pods_are_refused(cluster: Cluster, namespace: str) -> None:
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    cluster.merge(cluster.resource("v1", "Namespace"), namespace, None, labels)
+    failure, _seconds = condemned(lambda: release(cluster, namespace, stateful_set(), timeout=30))
+    assert failure.code == "pod_security"
+    assert failure.object == f"StatefulSet {namespace}/db"
+
+
+def test_unschedulable_pods_and_the_timeout_name_their_reason(cluster: Cluster, namespace: str) -> None:
+    behaviour = kubelet.unschedulable("0/3 nodes are available: 3 Insufficient cpu.")
+    with Kubelet(cluster, namespace, behaviour):
+        targets = _applied(cluster, namespace, deployment())
+        failure, _seconds = condemned(lambda: Gate(cluster, targets, 30, policy=Policy(schedule=2)).run())
+        assert failure.code == "unschedulable"
+        assert "Insufficient cpu" in failure.evidence
+        failure, seconds = condemned(lambda: Gate(cluster, targets, 2).run())
+        assert failure.code == "timeout"
+        assert "finds no node" in failure.cause
+        assert 1.5 < seconds < 5
+
+
+def test_a_service_that_selects_nothing(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = "ansible_collections.groundwork.platform.plugins.module_utils.health.rules"
+    monkeypatch.setattr(f"{rules}.SELECTOR_GRACE", 1.0)
+    wrong = service()
+    wrong["spec"]["selector"] = {"app": "apy"}
+    with Kubelet(cluster, namespace):
+        failure, _seconds = condemned(lambda: release(cluster, namespace, deployment(), wrong))
+    assert failure.code == "no_endpoints"
+    assert "app=apy" in failure.cause
+
+
+def test_a_failed_job_and_a_completed_one(cluster: Cluster, namespace: str) -> None:
+    job = {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "app:1"}]}},
+        },
+    }  # fmt: skip
+    with Kubelet(cluster, namespace, kubelet.failed):
+        failure, _seconds = condemned(lambda: release(cluster, namespace, job))
+    assert failure.code == "job_failed"
+    assert "exit code 3" in failure.sentence
+    other = {**job, "metadata": {"name": "other"}}
+    with Kubelet(cluster, namespace, kubelet.succeeded):
+        assert release(cluster, namespace, other).healthy
+
+
+def test_stays_healthy(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(cluster, namespace) as nodes:
+        targets = _applied(cluster, namespace, deployment())
+        Gate(cluster, targets, 30).run()
+
+        def restarted(pod: Object) -> dict[str, Any]:
+            status = kubelet.ready(pod)
+            status["containerStatuses"][0]["restartCount"] = 1
+            return status
+
+        threading.Timer(1.5, lambda: nodes.now_behave(restarted)).start()
+        started = time.monotonic()
+        Gate(cluster, targets, 30, stable_for=3).run()
+        # The restart began the time anew.
+        assert time.monotonic() - started > 4
+
+
+def test_the_api_server_is_killed_in_the_middle_of_a_gate(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    with Kubelet(cluster, namespace, lambda pod: None) as nodes:
+        targets = _applied(cluster, namespace, deployment(), service())
+        wait_until(lambda: len(nodes.pods()) == 2)
+        results: list[Any] = []
+        gate = Gate(cluster, targets, 60)
+        thread = threading.Thread(target=lambda: results.append(gate.run()))
+        thread.start()
+        time.sleep(1)
+        control_plane.kill("kube-apiserver")
+        time.sleep(2)
+        control_plane.start_api_server()
+        control_plane.wait_ready()
+        nodes.now_behave(kubelet.ready)
+        thread.join(50)
+        assert results
+        assert results[0].healthy
+
+
+def test_a_deleted_target_ends_the_wait(cluster: Cluster, namespace: str) -> None:
+    targets = _applied(cluster, namespace, deployment())
+    threading.Timer(1, lambda: cluster.delete(cluster.resource("apps/v1", "Deployment"), "api", namespace)).start()
+    failure, seconds = condemned(lambda: Gate(cluster, targets, 30).run())
+    assert failure.code in ("deleted", "terminating")
+    assert seconds < 5
+
+
+def test_one_look_does_not_wait(cluster: Cluster, namespace: str) -> None:
+    targets = _applied(cluster, namespace, deployment())
+    started = time.monotonic()
+    verdict = Gate(cluster, targets, 30).look()
+    assert not verdict.healthy
+    assert verdict.objects[0]["state"] == "progressing"
+    assert time.monotonic() - started < 3
+
+
+def test_kinds_that_may_not_be_read_are_said_and_not_fatal(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    roles = cluster.resource("rbac.authorization.k8s.io/v1", "Role")
+    rule = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "some", "namespace": namespace},
+    }
+    cluster.create(roles, {**role, "rules": [rule]})
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "some", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "some"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "writer"}],
+    }  # fmt: skip
+    cluster.create(cluster.resource("rbac.authorization.k8s.io/v1", "RoleBinding"), binding)
+    limited = Cluster(ClusterAuth(kubeconfig=str(control_plane.user_kubeconfig("writer"))))
+    with Kubelet(cluster, namespace):
+        targets = _applied(cluster, namespace, deployment(), service())
+        verdict = Gate(limited, targets, 30).run()
+    assert verdict.healthy
+    assert any("Service" in note and "cannot list resource" in note for note in verdict.notes)
+
+
+def test_a_stopped_api_server_is_told(control_plane: ControlPlane, cluster: Cluster, namespace: str) -> None:
+    targets = _applied(cluster, namespace, deployment())
+    control_plane.kill("kube-apiserver")
+    try:
+        with pytest.raises(Failure) as caught:
+            Gate(cluster, targets, 4).run()
+        assert caught.value.code == "unreachable"
+    finally:
+        control_plane.start_api_server()
+        control_plane.wait_ready()
