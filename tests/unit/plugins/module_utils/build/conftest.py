@@ -71,7 +71,7 @@ def project(tmp_path: Path) -> Path:
         "local_cluster/go.sum": "",
         "local_cluster/images.yml": IMAGES,
         "local_cluster/cmd/server/main.go": 'package main\n\nimport "example.test/cluster/internal/deep"\n',
-        "local_cluster/internal/deep/deep.go": 'package deep\n\nimport (\n\t_ "example.test/cluster/internal/deeper"\n)',
+        "local_cluster/internal/deep/deep.go": 'package deep\n\nimport (\n\t"example.test/cluster/internal/deeper"\n)',
         "local_cluster/internal/deeper/deeper.go": "package deeper\n",
         "local_cluster/internal/other/other.go": "package other\n",
         "app/main.py": "print('hello')\n",

@@ -13,7 +13,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 @dataclasses.dataclass
 class Recorder:
-    """A runner that answers from what was recorded, by the longest prefix of the command, and remembers what was run."""
+    """A runner that answers from what was recorded, by the longest prefix of the command, and remembers commands."""
 
     answers: Mapping[str, Completed] = dataclasses.field(default_factory=dict)
     commands: list[str] = dataclasses.field(default_factory=list)

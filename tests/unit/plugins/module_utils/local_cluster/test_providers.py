@@ -198,7 +198,7 @@ class TestDockerDesktop:
     def test_an_archive_that_does_not_load_is_said(self, tmp_path: Path) -> None:
         full = Completed(1, "", "write /blob: no space left on device\n")
         desktop = provider(tmp_path, Recorder({**DESKTOP, "docker image load": full}), "docker_desktop")
-        with pytest.raises(Failure, match="Image nginx could not be loaded .* no space left"):
+        with pytest.raises(Failure, match=r"Image nginx could not be loaded .* no space left"):
             desktop.load(NGINX)
 
 
