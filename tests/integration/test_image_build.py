@@ -19,6 +19,13 @@ from ansible_collections.groundwork.platform.plugins.module_utils.build.cache im
 
 ROOT = Path(__file__).parents[2]
 
+HELLO = """package main
+
+var greeting string
+
+func main() { print("hello " + greeting) }
+"""
+
 IMAGES = """
 binaries:
   hello: {package: ./cmd/hello, stamp: {main.greeting: built}}
@@ -47,7 +54,7 @@ def project(tmp_path: Path) -> Path:
         "local_cluster/go.mod": "module example.test/tiny\n\ngo 1.26\n",
         "local_cluster/go.sum": "",
         "local_cluster/images.yml": IMAGES,
-        "local_cluster/cmd/hello/main.go": 'package main\n\nvar greeting string\n\nfunc main() { print("hello ", greeting) }\n',
+        "local_cluster/cmd/hello/main.go": HELLO,
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
