@@ -49,19 +49,18 @@ def load(definition: Any = None, src: str | None = None) -> list[Object]:
 
 def _from_definition(definition: Any, where: str) -> list[Object]:
     if isinstance(definition, str):
-        definition = _parse(definition, where)
+        definition = [definition]
     documents = [definition] if isinstance(definition, Mapping) else definition
     if not isinstance(documents, Sequence):
         raise Failure("bad_manifest", where, "is neither an object nor a list of objects")
+    # Texts in a list are manifests themselves; a text that YAML gives is none.
+    documents = [item for part in documents for item in (_parse(part, where) if isinstance(part, str) else [part])]
     return list(_unfold(documents, where))
 
 
 def _unfold(documents: Iterable[Any], where: str) -> Iterator[Object]:
     for number, document in enumerate(documents, 1):
         place = f"Document {number} of {where}"
-        if isinstance(document, str):
-            yield from _from_definition(document, place)
-            continue
         if document is None:
             continue
         if not isinstance(document, Mapping):

@@ -131,7 +131,7 @@ def pod_signals(pod: Object, events: Iterable[Object], policy: Policy, pulls: Pu
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     for container in statuses:
         found += _container_signals(pod, container, events, policy, pulls)
-    if not any((container.get("state") or {}).get("running") for container in statuses):
+    if not any("running" in (container.get("state") or {}) for container in statuses):
         found += _sandbox(pod, events, policy)
     return found or list(_not_ready(pod, statuses, events))
 
@@ -364,7 +364,7 @@ def _sandbox(pod: Object, events: list[Object], policy: Policy) -> Iterator[Sign
 def _not_ready(pod: Object, statuses: list[dict[str, Any]], events: list[Object]) -> Iterator[Signal]:
     """Nothing is wrong that will not pass; but if the deadline does first, this is why."""
     for container in statuses:
-        if not (container.get("state") or {}).get("running") or container.get("ready"):
+        if "running" not in (container.get("state") or {}) or container.get("ready"):
             continue
         unhealthy = _last(events, "Unhealthy")
         evidence = _text(unhealthy) if unhealthy else "it runs"
