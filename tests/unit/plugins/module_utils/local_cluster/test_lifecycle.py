@@ -139,7 +139,7 @@ class TestDaemons:
         files.write(node.status_path(layout), json.dumps({"processes": [entry]}))
         monkeypatch.setattr(node, "living", lambda layout: 1)
         cluster = Embedded(layout, Silent(), Recorder())  # type: ignore[arg-type]
-        with pytest.raises(Failure, match=r"etcd of local cluster c ended 7 times .mvcc: database is corrupt") as caught:
+        with pytest.raises(Failure, match=r"etcd of .* c ended 7 times .mvcc: database is corrupt") as caught:
             cluster._check_daemons(time.monotonic() + 60, "it does not answer")
         assert str(layout.logs / "etcd.log") in caught.value.sentence
 

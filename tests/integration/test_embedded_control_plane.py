@@ -1,0 +1,217 @@
+"""An embedded cluster for real: made, killed, interrupted, continued, refused, and removed without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import cgroups, node, preflight
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.lifecycle import Embedded, Wanted
+from tests.support.control_plane import find_binary
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = find_binary()
+MISSING = [name for names in preflight.PROGRAMS.values() for name in names if not preflight.program(name)]
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="an embedded cluster needs root"),
+    pytest.mark.skipif(BINARY is None, reason="the compiled Kubernetes is not in the cache: make build"),
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+# What `up` does, in a process that can be killed.
+UP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.lifecycle import Embedded, Wanted
+layout = Layout.of(sys.argv[2], Path(sys.argv[3]))
+cluster = Embedded(layout)
+cluster.up(Wanted(layout, Path(sys.argv[5]))) if sys.argv[4] == "up" else cluster.down()
+"""
+
+
+@pytest.fixture(scope="module")
+def layout() -> Layout:
+    return Layout.of(f"itest-{os.getpid()}", ROOT)
+
+
+@pytest.fixture(scope="module")
+def made(layout: Layout) -> Iterator[Embedded]:
+    cluster = Embedded(layout)
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture
+def cluster(made: Embedded) -> Embedded:
+    """The module's cluster, up whatever the test before did."""
+    made.up(wanted(made.layout))
+    return made
+
+
+def wanted(layout: Layout) -> Wanted:
+    assert BINARY is not None
+    return Wanted(layout, BINARY, timeout=180)
+
+
+def config_map(name: str, value: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "default"},
+        "data": {"key": value},
+    }
+
+
+def kept(cluster: Embedded, name: str) -> str:
+    found = cluster.api.get(f"/api/v1/namespaces/default/configmaps/{name}")
+    return str(found["data"]["key"]) if found else ""
+
+
+def process(cluster: Embedded, name: str) -> int:
+    listed = node.status(cluster.layout)["processes"]
+    return int(next(entry["pid"] for entry in listed if entry["name"] == name))
+
+
+def traces(layout: Layout) -> list[str]:
+    """Everything of a cluster that is on the machine."""
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"/{layout.name}" in line]
+    folders = [path for path in (layout.state, layout.run, layout.netns, layout.lock) if path.exists()]
+    links = [path for path in Path("/sys/class/net").iterdir() if path.name == layout.host_link]
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"groundwork.platform/{layout.name}/" in command:
+            commands.append(command)
+    return [str(found) for found in (*mounts, *folders, *links, *commands, *cgroups.folders(layout.name))]
+
+
+def test_a_second_run_finds_nothing_to_do_at_once(cluster: Embedded) -> None:
+    started = time.monotonic()
+    assert cluster.up(wanted(cluster.layout)) is False
+    assert time.monotonic() - started < 5
+    status = cluster.status()
+    assert status["state"] == "running"
+    assert {entry["state"] for entry in status["processes"]} == {"running"}
+
+
+def test_secrets_are_encrypted_in_etcd_and_never_in_the_audit_log(cluster: Embedded) -> None:
+    cluster.api.apply(config_map("plain", "recognisable-plain-value"))
+    secret = {**config_map("seeded", "x"), "kind": "Secret", "data": {"key": "cmVjb2duaXNhYmxlLXNlY3JldA=="}}
+    path = "/api/v1/namespaces/default/secrets/seeded?fieldManager=test&force=true"
+
+    status, _ = cluster.api._request("PATCH", path, json.dumps(secret), "application/apply-patch+yaml")
+    assert status in (200, 201)
+    time.sleep(2)
+    written = b"".join(path.read_bytes() for path in (cluster.layout.state / "etcd").rglob("*") if path.is_file())
+    assert b"recognisable-plain-value" in written
+    assert b"recognisable-secret" not in written
+    log = (cluster.layout.logs / "audit.log").read_text()
+    assert "secrets" in log
+    assert "cmVjb2duaXNhYmxlLXNlY3JldA" not in log
+    assert "recognisable" not in log
+
+
+def test_system_namespaces_enforce_restricted(cluster: Embedded) -> None:
+    for name in ("kube-system", "kube-public", "kube-node-lease"):
+        namespace = cluster.api.get(f"/api/v1/namespaces/{name}")
+        assert namespace is not None
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_a_killed_api_server_comes_back(cluster: Embedded) -> None:
+    before = process(cluster, "kube-apiserver")
+    os.kill(before, signal.SIGKILL)
+    cluster.up(wanted(cluster.layout))
+    assert process(cluster, "kube-apiserver") != before
+
+
+def test_a_killed_supervisor_is_replaced_and_data_kept(cluster: Embedded) -> None:
+    cluster.api.apply(config_map("kept", "one"))
+    os.kill(node.living(cluster.layout), signal.SIGKILL)
+    assert cluster.up(wanted(cluster.layout)) is True
+    assert kept(cluster, "kept") == "one"
+
+
+def test_a_rebooted_machine_continues_with_its_data(cluster: Embedded) -> None:
+    """After a reboot there are files, and no process, namespace, link or control group."""
+    cluster.api.apply(config_map("kept", "two"))
+    uid = cluster.uid()
+    cgroups.kill(cluster.layout.name)
+    cgroups.remove(cluster.layout.name)
+    subprocess.run(["ip", "netns", "delete", cluster.layout.name], check=True)
+    shutil.rmtree(cluster.layout.run)
+    assert cluster.status()["state"] == "stopped"
+    assert cluster.up(wanted(cluster.layout)) is True
+    assert (kept(cluster, "kept"), cluster.uid()) == ("two", uid)
+
+
+def test_a_namespace_that_lost_its_name_is_replaced(cluster: Embedded) -> None:
+    subprocess.run(["ip", "netns", "delete", cluster.layout.name], check=True)
+    assert cluster.up(wanted(cluster.layout)) is True
+    assert cluster.status()["state"] == "running"
+
+
+def test_damaged_certificates_and_configuration_are_mended(cluster: Embedded) -> None:
+    (cluster.layout.pki / "kube-proxy.crt").write_bytes(b"half")
+    (cluster.layout.config / "kubelet.yaml").write_text("")
+    before = process(cluster, "etcd")
+    assert cluster.up(wanted(cluster.layout)) is True
+    assert process(cluster, "etcd") == before, "what did not change was restarted"
+
+
+def test_killed_at_any_moment_it_goes_on(cluster: Embedded) -> None:
+    seed = int(os.environ.get("GROUNDWORK_SEED", time.time()))
+    print(f"GROUNDWORK_SEED={seed}")
+    chance = random.Random(seed)  # noqa: S311 - moments, not secrets
+    layout = cluster.layout
+    assert cluster.down() is True
+    for verb in ("up", "up", "down", "up"):
+        command = [sys.executable, "-c", UP, str(ROOT / "collections"), layout.name, str(ROOT), verb, str(BINARY)]
+        run = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.3, 5.0 if verb == "up" else 1.0))
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    cluster.up(wanted(layout))
+    assert cluster.status()["state"] == "running"
+
+
+def test_another_checkout_may_not_touch_it(cluster: Embedded, tmp_path: Path) -> None:
+    other = Embedded(Layout.of(cluster.layout.name, tmp_path))
+    for run in (other.down, lambda: other.up(wanted(other.layout))):
+        with pytest.raises(Failure, match=str(ROOT)):
+            run()
+    assert cluster.status()["state"] == "running"
+
+
+def test_its_subnet_is_refused_to_another_before_anything_is_made(cluster: Embedded) -> None:
+    other = Layout.of(f"{cluster.layout.name}-b", ROOT, str(cluster.layout.subnet))
+    with pytest.raises(Failure, match="already in use"):
+        Embedded(other).up(wanted(other))
+    assert traces(other) == []
+
+
+def test_it_goes_without_a_trace_even_with_a_dead_supervisor(cluster: Embedded) -> None:
+    os.kill(node.living(cluster.layout), signal.SIGKILL)
+    assert cluster.down() is True
+    assert traces(cluster.layout) == []
+    assert cluster.down() is False
