@@ -128,6 +128,14 @@ class Client:
             f"`make status`, or name another address with --url."
         )
 
+    def check(self) -> None:
+        """Raises TrialError when nothing answers, or what answers is not ready."""
+        answer = self.request("GET", "/readyz")
+        if answer.status != 200:
+            raise TrialError(
+                f"The system at {self.url} is not ready (it answered {answer.status} to /readyz): see `make status`."
+            )
+
     def detect(self, photo: bytes) -> Answer:
         """Posts a photograph."""
         return self.request("POST", "/detections", photo, media_type(photo))
@@ -177,22 +185,24 @@ class Listener:
 def listen(url: str) -> Iterator[Listener]:
     """A WebSocket client, connected and greeted."""
     address = "ws" + url.removeprefix("http") + "/ws"
-    try:
-        socket = connect(address, open_timeout=10, close_timeout=2, max_size=None, compression=None, proxy=None)
-        hello = json.loads(socket.recv(timeout=10))
-    except (OSError, WebSocketException, ValueError) as error:
-        raise TrialError(
-            f"No WebSocket at {address} ({str(error).strip() or type(error).__name__}): see `make status` and "
-            f"`make logs`."
-        ) from error
-    listener = Listener(socket, str(hello.get("replica", "an unnamed replica")))
-    thread = threading.Thread(target=listener.run, daemon=True)
-    thread.start()
-    try:
-        yield listener
-    finally:
-        socket.close()
-        thread.join(3)
+    with ExitStack() as stack:
+        try:
+            options = {"open_timeout": 10, "close_timeout": 2, "max_size": None, "compression": None, "proxy": None}
+            socket = stack.enter_context(connect(address, **options))
+            hello = json.loads(socket.recv(timeout=10))
+        except (OSError, WebSocketException, ValueError) as error:
+            raise TrialError(
+                f"No WebSocket at {address} ({str(error).strip() or type(error).__name__}): see `make status` and "
+                f"`make logs`."
+            ) from error
+        listener = Listener(socket, str(hello.get("replica", "an unnamed replica")))
+        thread = threading.Thread(target=listener.run, daemon=True)
+        thread.start()
+        try:
+            yield listener
+        finally:
+            socket.close()
+            thread.join(3)
 
 
 def listen_on_all(stack: ExitStack, url: str, wanted: int = 2, attempts: int = 24) -> list[Listener]:
@@ -226,6 +236,7 @@ def measure(
     run = os.urandom(8).hex()
     with ExitStack() as stack:
         client = stack.enter_context(Client(url))
+        client.check()
         say("fetching 20 generated photographs")
         samples = [client.sample(seed) for seed in range(20)]
         listeners = listen_on_all(stack, client.url)

@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def show(url: str, path: Path | None, seed: int | None, items: int) -> None:
     """Sends one photograph and prints everything about it."""
     truth: dict[str, int] | None = None
     photo = read_photo(path) if path else b""
-    with Client(url) as client, listen(client.url) as listener:
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(url))
+        client.check()
+        listener = stack.enter_context(listen(client.url))
         if path:
             print(f"photograph  {path}, {len(photo) / 1000:.0f} kB")
         else:
