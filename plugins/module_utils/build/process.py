@@ -25,7 +25,9 @@ BOUND_TO_US = ("setpriv", "--pdeathsig", "KILL", "--")
 ISOLATED = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL", "--")
 
 _KEPT_LINES = 60
-_NO_SPACE = re.compile(r"no space left on device|ENOSPC|disk quota exceeded|write error.*No space", re.IGNORECASE)
+_NO_SPACE = re.compile(
+    r"no space left on device|enough free space|ENOSPC|disk quota exceeded|write error.*No space", re.IGNORECASE
+)
 _NO_NETWORK = re.compile(
     r"could not resolve|temporary failure (in name )?resol|no such host|name or service not known|dial tcp"
     r"|network is unreachable|no route to host|connection refused|connection timed out|i/o timeout"

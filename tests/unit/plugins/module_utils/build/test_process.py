@@ -31,6 +31,7 @@ def test_lines_are_seen_as_they_come_and_input_is_given():
         ("tar: x: Cannot write: No space left on device", "no_space"),
         ("go: x@v1: Get https://proxy: dial tcp: lookup proxy: no such host", "no_network"),
         ("E: Failed to fetch http://x Could not connect to x:80", "no_network"),
+        ("E: You don't have enough free space in /x.", "no_space"),
         ("Temporary failure resolving 'deb.debian.org'", "no_network"),
         ("main.go:1:1: expected package", "build_failed"),
     ],
