@@ -110,12 +110,15 @@ class CallbackModule(CallbackBase):
         self._journal: Journal | None = None
         self._heartbeat = 4.0
         self._live = False
+        self._width = 0
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="groundwork-progress-"))
         self._journal = Journal(self._folder)
         os.environ[ENVIRONMENT_VARIABLE] = str(self._folder)
         terminal = sys.stdout.isatty()
+        # One line a change on a terminal: the whole of it stands in logs, and in the failure if there is one.
+        self._width = shutil.get_terminal_size().columns if terminal else 0
         self._heartbeat = float(self.get_option("heartbeat")) if terminal else LOG_HEARTBEAT
         # A runner interleaves its own records with the output, and a line between them would tear one apart.
         self._live = "AWX_ISOLATED_DATA_DIR" not in os.environ
@@ -182,7 +185,10 @@ class CallbackModule(CallbackBase):
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
-        line = f"  {clock(self._last_line - self._started)}  {text}\n"
+        line = f"  {clock(self._last_line - self._started)}  {text}"
+        if self._width and len(line) > self._width:
+            line = line[: self._width - 3] + "..."
+        line += "\n"
         if self._live:
             # Straight to the descriptor: a lock of sys.stdout held by this thread while Ansible forks hangs a worker.
             with contextlib.suppress(OSError):

@@ -19,7 +19,8 @@ class Session:
 
     :param code: its exit code, negative for a signal.
     :param text: everything that it printed.
-    :param longest_silence: the longest time without output, in seconds, from its start to its end.
+    :param longest_silence: the longest time without output, in seconds, from its first output to its end: how long a
+        program takes to start says more about the machine's load than about the program.
     :param before_silence: the last 300 characters printed before that silence.
     """
 
@@ -58,7 +59,7 @@ def run(
             if now - started > timeout:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise TimeoutError(f"{command} did not end within {timeout:.0f} s: {b''.join(chunks)[-2000:]!r}")
-            if now - last > longest:
+            if chunks and now - last > longest:
                 longest, before = now - last, b"".join(chunks)[-300:].decode("utf-8", "replace")
             if ready:
                 try:
