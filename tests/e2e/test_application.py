@@ -17,12 +17,10 @@ from tests.support.deployment import NAMESPACE, Deployment, eventually
 
 
 @contextlib.contextmanager
-def stream(deployment: Deployment, cookie: str = "") -> Iterator[tuple[ClientConnection, str, str]]:
+def stream(address: str, cookie: str = "") -> Iterator[tuple[ClientConnection, str, str]]:
     """A WebSocket client: its connection, the replica that it is on, and the cookie that keeps it there."""
     headers = {"Cookie": cookie} if cookie else {}
-    with connect(
-        deployment.url.replace("http", "ws", 1) + "/ws", additional_headers=headers, open_timeout=20
-    ) as socket:
+    with connect(f"ws://{address}/ws", additional_headers=headers, open_timeout=20) as socket:
         hello = json.loads(socket.recv(timeout=20))
         assert hello["type"] == "hello"
         given = http.cookies.SimpleCookie(socket.response.headers.get("Set-Cookie", "") if socket.response else "")
@@ -44,7 +42,7 @@ def test_a_photograph_is_counted_and_reaches_clients_on_every_replica(deployment
     with contextlib.ExitStack() as stack:
         sockets: dict[str, ClientConnection] = {}
         for _ in range(40):
-            socket, replica, _cookie = stack.enter_context(stream(deployment))
+            socket, replica, _cookie = stack.enter_context(stream(deployment.url.removeprefix("http://")))
             sockets.setdefault(replica, socket)
             if len(sockets) >= 2:
                 break
@@ -66,22 +64,24 @@ def test_a_photograph_is_counted_and_reaches_clients_on_every_replica(deployment
 
 def test_a_websocket_client_stays_on_its_replica_through_either_proxy(deployment: Deployment) -> None:
     """Two proxies that know nothing of each other must lead the same client to the same pod."""
-    assert len(deployment.pods("proxy")) >= 2
-    with stream(deployment) as (_socket, home, cookie):
+    proxies = [pod["metadata"]["name"] for pod in deployment.pods("proxy")]
+    assert len(proxies) >= 2
+    with stream(deployment.url.removeprefix("http://")) as (_socket, home, cookie):
         pass
     assert cookie, "the proxy gave no cookie"
-    seen: Counter[str] = Counter()
-    homes: set[str] = set()
-    proxies: set[str] = set()
-    for _ in range(30):
-        with stream(deployment, cookie) as (socket, replica, _same):
-            seen[replica] += 1
-            proxies.add(str(socket.response.headers.get("X-Proxy", "?")) if socket.response else "?")
-        with stream(deployment) as (_socket, replica, _own):
-            homes.add(replica)
-    print(f"30 visits with one cookie: {dict(seen)}, by proxies {sorted(proxies)}; 30 clients without: {sorted(homes)}")
-    assert set(seen) == {home}
-    assert len(homes) >= 2, "clients without a cookie are not spread"
+    seen: dict[str, Counter[str]] = {}
+    others: dict[str, Counter[str]] = {}
+    for proxy in proxies:
+        seen[proxy], others[proxy] = Counter(), Counter()
+        with deployment.forwarded(proxy, 8080) as address:
+            for _ in range(15):
+                with stream(address, cookie) as (_socket, replica, _same):
+                    seen[proxy][replica] += 1
+                with stream(address) as (_socket, replica, _own):
+                    others[proxy][replica] += 1
+    print(f"with one cookie: {seen}; without: {others}")
+    assert all(set(replicas) == {home} for replicas in seen.values())
+    assert all(len(replicas) >= 2 for replicas in others.values()), "clients without a cookie are not spread"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_database_that_cannot_prove_its_name_is_not_trusted(deployment: Deploy
         "try:\n driver.connect(dbname=os.environ['PGDATABASE']); print('trusted')\n"
         "except driver.OperationalError as error:\n print('refused:', error)"
     )
-    said = deployment.exec(pod, "python", "-c", program)
+    said = deployment.exec(pod, "python3", "-c", program)
     print(said.strip())
     assert said.strip().startswith("refused")
     assert "certificate" in said or "does not match" in said

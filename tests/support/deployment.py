@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,7 +14,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +73,7 @@ class Answer:
     """An HTTP answer, whatever its status."""
 
     status: int
-    headers: dict[str, str]
+    headers: Message
     body: bytes
 
     @property
@@ -154,16 +156,20 @@ class Deployment:
 
     def kubectl(self, *arguments: str, expect: int | None = 0, stdin: str | None = None) -> str:
         """Run kubectl with this cluster's context; returns what it printed, errors included."""
-        binary = (self.status.get("binaries") or {}).get("kubernetes") or find_binary()
-        assert binary, "the compiled Kubernetes is not in the cache"
-        context = yaml.safe_load(self.kubeconfig.read_text())["contexts"][0]["name"]
-        command = [str(binary), "kubectl", f"--kubeconfig={self.kubeconfig}", f"--context={context}", *arguments]
+        command = [*self._kubectl(), *arguments]
         done = subprocess.run(
             command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180, check=False
         )
         if expect is not None:
             assert done.returncode == expect, f"kubectl {' '.join(arguments)}: {done.stdout}"
         return done.stdout
+
+    def _kubectl(self) -> list[str]:
+        """The command for kubectl, with the context named."""
+        binary = (self.status.get("binaries") or {}).get("kubernetes") or find_binary()
+        assert binary, "the compiled Kubernetes is not in the cache"
+        context = yaml.safe_load(self.kubeconfig.read_text())["contexts"][0]["name"]
+        return [str(binary), "kubectl", f"--kubeconfig={self.kubeconfig}", f"--context={context}"]
 
     def get(self, what: str, namespace: str = NAMESPACE, selector: str = "") -> Any:
         """``kubectl get`` as data: one object for ``kind/name``, the items for a kind."""
@@ -218,9 +224,24 @@ class Deployment:
             "import base64, json; from reference_app.domains.medical_inventory.generator import photograph;"
             f"p = photograph({seed}, {items}); print(json.dumps([base64.b64encode(p.jpeg).decode(), p.counts]))"
         )
-        drawn = self.exec(self.pods("api")[0]["metadata"]["name"], "python", "-c", program)
+        drawn = self.exec(self.pods("api")[0]["metadata"]["name"], "python3", "-c", program)
         jpeg, counts = json.loads(drawn.strip().splitlines()[-1])
         return base64.b64decode(jpeg), counts
+
+    @contextlib.contextmanager
+    def forwarded(self, pod: str, port: int) -> Iterator[str]:
+        """A way to one pod and no other: ``host:port`` on this machine."""
+        command = [*self._kubectl(), "port-forward", f"--namespace={NAMESPACE}", f"pod/{pod}", f":{port}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"127\.0\.0\.1:(\d+)", line)
+            assert found, f"no port is forwarded to {pod}: {line}"
+            yield found[0]
+        finally:
+            process.kill()
+            process.wait()
 
     @property
     def url(self) -> str:
@@ -237,9 +258,9 @@ class Deployment:
             request.add_header("Content-Type", content_type)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return Answer(answer.status, dict(answer.headers), answer.read())
+                return Answer(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return Answer(error.code, error.headers, error.read())
 
 
 def eventually(what: str, check: Callable[[], T], timeout: float = 60, every: float = 0.5) -> T:
