@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -265,6 +263,8 @@ def load(file: Path, arch: str) -> Definitions:
     :param arch: Debian's and Go's name of the machine, which ``{arch}`` in paths becomes.
     :raises Failure: ``bad_definition`` where the file cannot be read or is not as it should be.
     """
+    import yaml  # not at the top: modules must be importable without it
+
     try:
         text = file.read_text(encoding="utf-8").replace("{arch}", arch)
         content = yaml.safe_load(text)
