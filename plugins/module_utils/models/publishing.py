@@ -179,8 +179,8 @@ class Models:
         raise Failure(
             "model_refused",
             f"Claim {self.claim} of namespace {self.namespace}",
-            f"was left as it was: the program in pod {where[0]} ended with {outcome.code}",
-            lines[-1] if lines else outcome.stdout[-200:],
+            "was left as it was",
+            lines[-1] if lines else f"the program in pod {where[0]} ended with {outcome.code}",
         )
 
     @contextlib.contextmanager
