@@ -50,6 +50,11 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], bool]] = {
     "impersonate_groups": ("list", (), ("K8S_AUTH_IMPERSONATE_GROUPS",), False),
 }
 
+_OF_FILE = frozenset({"kubeconfig", "context"})
+_OF_HOST = frozenset(
+    {"host", "api_key", "username", "password", "client_cert", "client_key", "ca_cert", "validate_certs"}
+)
+
 
 def auth_argument_spec() -> dict[str, dict[str, Any]]:
     """The connection options of every module; the doc fragment ``groundwork.platform.auth`` describes them."""
@@ -132,15 +137,19 @@ class ClusterAuth:
     ) -> ClusterAuth:
         """From a module's parameters, with K8S_AUTH_* for those that are not given.
 
+        A parameter that says which cluster is meant is never mixed with a variable that says another: with a kubeconfig
+        or context given K8S_AUTH_HOST and its credentials are not looked at, with a host given no K8S_AUTH_KUBECONFIG.
+
         :param params: may hold other keys too; an empty string counts as not given.
         :param environment: ``os.environ`` by default.
         """
         params = params or {}
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
+        other = _of_another_source(params)
         for name, (kind, aliases, variables, _secret) in OPTIONS.items():
             value = next((params[key] for key in (name, *aliases) if params.get(key) not in (None, "", [])), None)
-            if value is None:
+            if value is None and name not in other:
                 text = next((environment[variable] for variable in variables if environment.get(variable)), None)
                 value = _from_text(text, kind)
             values[name] = value
@@ -204,6 +213,13 @@ class ClusterAuth:
             credentials.certificate = _read_file(self.client_cert, "client_cert")
             credentials.key = _read_file(self.client_key, "client_key")
         return credentials if credentials.headers or credentials.certificate else None
+
+
+def _of_another_source(params: Mapping[str, Any]) -> frozenset[str]:
+    """The options that the environment has no say in, as the parameters have chosen where the connection comes from."""
+    if params.get("kubeconfig") or params.get("context"):
+        return _OF_HOST
+    return _OF_FILE if params.get("host") else frozenset()
 
 
 @dataclasses.dataclass

@@ -65,6 +65,7 @@ def awx(clone: Path, private: Path, playbook: str, *arguments: str, **env: str) 
             **{key: value for key, value in environment(**env).items() if key in {"PATH", "HOME", *env}},
             "ANSIBLE_COLLECTIONS_PATH": AWX_PATH.format(private=private),
             "ANSIBLE_CONFIG": str(clone / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
         },
     )
 

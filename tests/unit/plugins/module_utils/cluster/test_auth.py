@@ -168,3 +168,11 @@ def test_exec_plugin_that_is_missing() -> None:
     user = {"exec": {"command": "not-a-program", "installHint": "get it from the shop"}}
     with pytest.raises(Failure, match="get it from the shop"):
         ClusterAuth(kubeconfig=kubeconfig(user)).connection().credentials()
+
+
+def test_what_the_parameters_name_is_not_mixed_with_what_the_environment_names():
+    environment = {"K8S_AUTH_HOST": "https://elsewhere", "K8S_AUTH_API_KEY": "k", "K8S_AUTH_CONTEXT": "other"}
+    by_file = ClusterAuth.from_params({"kubeconfig": "/here", "context": "mine"}, environment)
+    assert (by_file.host, by_file.api_key, by_file.context) == (None, None, "mine")
+    by_host = ClusterAuth.from_params({"host": "https://mine"}, environment)
+    assert (by_host.host, by_host.api_key, by_host.context) == ("https://mine", "k", None)
