@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import cgroups, node, preflight
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import cgroups, node, preflight, service
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.lifecycle import Embedded, Wanted
 from tests.support.control_plane import find_binary
@@ -88,6 +89,13 @@ def process(cluster: Embedded, name: str) -> int:
     return int(next(entry["pid"] for entry in listed if entry["name"] == name))
 
 
+def eventually(check: Callable[[], bool], patience: float = 20.0) -> None:
+    deadline = time.monotonic() + patience
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def traces(layout: Layout) -> list[str]:
     """Everything of a cluster that is on the machine."""
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"/{layout.name}" in line]
@@ -111,6 +119,61 @@ def test_a_second_run_finds_nothing_to_do_at_once(cluster: Embedded) -> None:
     status = cluster.status()
     assert status["state"] == "running"
     assert {entry["state"] for entry in status["processes"]} == {"running"}
+
+
+def test_what_a_run_would_change_is_known_without_changing_it(cluster: Embedded) -> None:
+    asked = wanted(cluster.layout)
+    assert cluster.pending(asked) is False
+    (cluster.layout.config / "kube-proxy.yaml").write_text("")
+    assert cluster.pending(asked) is True
+    assert (cluster.layout.config / "kube-proxy.yaml").read_text() == ""
+    cluster.up(asked)
+    assert cluster.pending(asked) is False
+
+
+def test_configuration_that_a_killed_run_wrote_and_told_nobody_of_is_told(cluster: Embedded) -> None:
+    before = process(cluster, "kube-scheduler")
+    path = cluster.layout.state / "processes.json"
+    changed = json.loads(path.read_text())
+    for entry in changed["processes"]:
+        if entry["name"] == "kube-scheduler":
+            entry["env"]["GROUNDWORK_INPUTS"] = "what the killed run had computed"
+    path.write_text(json.dumps(changed))
+    os.kill(node.living(cluster.layout), signal.SIGHUP)
+    eventually(lambda: process(cluster, "kube-scheduler") not in (0, before))
+    assert cluster.up(wanted(cluster.layout)) is True
+    (cluster.layout.state / "told.json").unlink()
+    assert cluster.up(wanted(cluster.layout)) is True
+    assert cluster.up(wanted(cluster.layout)) is False
+
+
+def test_a_cluster_that_its_kubeconfig_names_is_used_and_never_touched(cluster: Embedded, tmp_path: Path) -> None:
+    document = yaml.safe_load(cluster.kubeconfig())
+    elsewhere = {"name": "elsewhere", "context": {**document["contexts"][0]["context"], "namespace": "default"}}
+    document |= {"contexts": [elsewhere, *document["contexts"]], "current-context": "elsewhere"}
+    theirs, ours = tmp_path / "config", tmp_path / "cluster"
+    theirs.write_text(yaml.safe_dump(document))
+    before = theirs.read_bytes()
+
+    def place(**more: object) -> service.Place:
+        given = {"directory": ours, "checkout": tmp_path, "kubeconfig": theirs, "context": cluster.layout.name, **more}
+        return service.Place.of(given)
+
+    with pytest.raises(Failure, match="2 contexts and none is named"):
+        service.present(place(context=""), None, {})
+    assert not ours.exists()
+    assert service.checked(place())["provider"] == "kubeconfig"
+    assert service.present(place(), None, {})["changed"] is True
+    assert service.present(place(), None, {})["changed"] is False
+    assert (ours / "uid").read_text().strip() == cluster.uid()
+    assert json.loads((ours / "status.json").read_text())["node_address"] == cluster.layout.node_address
+    (ours / "uid").write_text("another\n")
+    with pytest.raises(Failure, match="leads to another cluster than the one recorded"):
+        service.present(place(), None, {})
+    assert service.absent(place())["changed"] is True
+    assert not ours.exists()
+    assert theirs.read_bytes() == before
+    assert cluster.status()["state"] == "running"
 
 
 def test_secrets_are_encrypted_in_etcd_and_never_in_the_audit_log(cluster: Embedded) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,9 +19,8 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> bool:
     :return: whether anything was written.
     """
     data = content.encode() if isinstance(content, str) else content
-    with contextlib.suppress(OSError):
-        if path.stat().st_mode & 0o7777 == mode and path.read_bytes() == data:
-            return False
+    if same(path, data, mode):
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -37,6 +35,15 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> bool:
         temporary.unlink(missing_ok=True)
         raise
     return True
+
+
+def same(path: Path, content: str | bytes, mode: int = 0o644) -> bool:
+    """Whether a file is there with this content and mode."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        return path.stat().st_mode & 0o7777 == mode and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def write_json(path: Path, value: object, mode: int = 0o644) -> bool:

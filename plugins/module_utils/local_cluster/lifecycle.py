@@ -153,13 +153,13 @@ class Embedded:
         _claim(layout)
         binary = node.adopt(layout, wanted.binary)
         changed = self._write(wanted, binary)
-        changed = self._converge_daemons(binary, changed=changed) or changed
+        changed = self._converge_daemons(binary) or changed
         changed = self._await(wanted) or changed
         node.forget_others(binary)
         return changed
 
     def _write(self, wanted: Wanted, binary: Path) -> bool:
-        """Certificates and configuration; whether the daemons have to hear of a change."""
+        """Certificates and configuration; whether any was written."""
         # Here, not above: the library takes its time to load, and `status` and `down` do without.
         from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import pki
 
@@ -167,22 +167,34 @@ class Embedded:
         made = pki.ensure(layout)
         if made:
             self._progress.update(f"made certificates: {', '.join(made)}" if len(made) < 4 else "made certificates")
-        references = {image.name: image.stored_name for image in wanted.images}
-        rendered = config.render(
-            layout,
-            _host(layout),
-            pause=references.get(PAUSE, _NO_PAUSE),
-            encryption_key=pki.encryption_key(layout),
-        )
         changed = bool(made)
-        for path, file in rendered.items():
+        for path, file in self._rendered(wanted, binary, pki.encryption_key(layout)).items():
             changed = files.write(path, file.content, file.mode) or changed
         containerd = preflight.program("containerd") or Path("/usr/bin/containerd")
         processes = node.configuration(layout, node.daemons(layout, binary, containerd))
-        changed = files.write_json(layout.state / "processes.json", processes, 0o600) or changed
-        return files.write(layout.state / "start.sh", node.start_script(layout, binary), 0o700) or changed
+        return files.write_json(layout.state / "processes.json", processes, 0o600) or changed
 
-    def _converge_daemons(self, binary: Path, *, changed: bool) -> bool:
+    def _rendered(self, wanted: Wanted, binary: Path, key: bytes) -> dict[Path, config.File]:
+        references = {image.name: image.stored_name for image in wanted.images}
+        pause = references.get(PAUSE, _NO_PAUSE)
+        rendered = config.render(self.layout, _host(self.layout), pause=pause, encryption_key=key)
+        rendered[self.layout.state / "start.sh"] = config.File(node.start_script(self.layout, binary), 0o700)
+        return rendered
+
+    def pending(self, wanted: Wanted) -> bool:
+        """Whether :meth:`up` would change anything; nothing is changed to find out."""
+        from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import pki
+
+        layout = self.layout
+        if self.status()["state"] != "running" or pki.due(layout) or not wanted.binary.exists():
+            return True
+        binary = node.adopted(layout, wanted.binary)
+        rendered = self._rendered(wanted, binary, pki.encryption_key(layout))
+        if not all(files.same(path, file.content, file.mode) for path, file in rendered.items()):
+            return True
+        return any(not self._applied(definition) for definition in self._addons(wanted))
+
+    def _converge_daemons(self, binary: Path) -> bool:
         """Have one supervisor run that is the wanted program, in the wanted namespace, with the wanted processes."""
         layout = self.layout
         supervisor = node.living(layout)
@@ -193,11 +205,16 @@ class Embedded:
             else:
                 cgroups.kill(layout.name)
             supervisor = 0
+        # What the supervisor was told last, noted only afterwards: a run that is killed in between tells it again.
+        told, processes = layout.state / "told.json", files.read_json(layout.state / "processes.json")
+        digest = {"processes": files.digest(processes)}
         if supervisor:
-            if changed:
-                self._progress.update("handing changed configuration to the daemons")
-                node.reload(supervisor)
-            return changed
+            if files.read_json(told) == digest:
+                return False
+            self._progress.update("handing changed configuration to the daemons")
+            node.reload(supervisor)
+            files.write_json(told, digest)
+            return True
         if not network.exists(layout):
             # Containers that outlived their network are of no use, and nothing else can be left of the last run.
             cgroups.kill(layout.name)
@@ -205,13 +222,14 @@ class Embedded:
         _make_host_folders(layout)
         network.ensure(layout, self._runner)
         self._launch()
+        files.write_json(told, digest)
         return True
 
     def _launch(self) -> None:
         started = node.start(self.layout)
         deadline = time.monotonic() + 15
         while not node.living(self.layout):
-            if started.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise Failure(
                     "supervisor_failed",
                     f"The supervisor of {self.layout.name}",
@@ -220,6 +238,10 @@ class Embedded:
                     "mend the cause and run it again",
                 )
             time.sleep(0.01)
+            if started.poll() is not None and not node.living(self.layout):
+                # What it was to join may have died meanwhile, or its predecessor's last process still goes.
+                time.sleep(0.5)
+                started = node.start(self.layout)
 
     def _await(self, wanted: Wanted) -> bool:
         """Wait for API server and node, doing meanwhile what can be done; whether anything was missing."""
@@ -229,9 +251,7 @@ class Embedded:
             try:
                 changed = self._await_api(loading, deadline)
                 changed = bool(_result(loading, deadline)) or changed
-                references = {image.name: image.reference for image in wanted.images}
-                if DNS in references:
-                    changed = self._ensure_addons(addons.dns(references[DNS])) or changed
+                changed = self._ensure_addons(self._addons(wanted)) or changed
                 return self._await_node(deadline) or changed
             except BaseException:
                 # The loader looks at the deadline of its own; without this its thread would hold us up until then.
@@ -300,21 +320,27 @@ class Embedded:
                 return str(process["started"])[:19] + "Z"
         return ""
 
+    @staticmethod
+    def _addons(wanted: Wanted) -> list[dict[str, Any]]:
+        references = {image.name: image.reference for image in wanted.images}
+        return [*addons.base(), *(addons.dns(references[DNS]) if DNS in references else [])]
+
+    def _applied(self, definition: dict[str, Any]) -> bool:
+        """Whether an object is there and was made by this version of its definition."""
+        record = files.read_json(self.layout.state / "addons.json")
+        path = path_of(definition)
+        return record.get(path) == files.digest(definition) and self.api.get(path) is not None
+
     def _ensure_addons(self, definitions: Sequence[dict[str, Any]]) -> bool:
         """Apply what is missing or was made by another version of these definitions."""
-        record = self.layout.state / "addons.json"
-        applied = files.read_json(record)
-        changed = False
-        for definition in definitions:
-            path, digest = path_of(definition), files.digest(definition)
-            if applied.get(path) == digest and self.api.get(path):
-                continue
-            self.api.apply(definition)
-            applied[path] = digest
-            changed = True
-        if changed:
-            files.write_json(record, applied)
-        return changed
+        missing = [definition for definition in definitions if not self._applied(definition)]
+        if missing:
+            for definition in missing:
+                self.api.apply(definition)
+            record = self.layout.state / "addons.json"
+            made = {path_of(definition): files.digest(definition) for definition in missing}
+            files.write_json(record, {**files.read_json(record), **made})
+        return bool(missing)
 
     def _check_daemons(self, deadline: float, problem: str) -> None:
         """Give up at the deadline, or as soon as it is certain that a daemon will not come up."""

@@ -279,8 +279,8 @@ def start_script(layout: Layout, binary: Path) -> str:
     return f'#!/bin/sh\nset -eu\nif [ "${{1:-}}" != join ]; then\n{lines}\nfi\n{command}\n'
 
 
-def adopt(layout: Layout, binary: Path) -> Path:
-    """A copy of the program among the cluster's own files: the cache may be emptied while the cluster runs.
+def adopted(layout: Layout, binary: Path) -> Path:
+    """Where the cluster's own copy of a program is, or will be.
 
     :raises Failure: ``no_binary``.
     """
@@ -291,7 +291,15 @@ def adopt(layout: Layout, binary: Path) -> Path:
             "no_binary", f"Program {binary}", "cannot be read", error.strerror or "", "build it with `make build`"
         ) from error
     identity = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = layout.state / "bin" / f"kubernetes-{identity}"
+    return layout.state / "bin" / f"kubernetes-{identity}"
+
+
+def adopt(layout: Layout, binary: Path) -> Path:
+    """Copy the program among the cluster's own files: the cache may be emptied while the cluster runs.
+
+    :raises Failure: ``no_binary``.
+    """
+    copy = adopted(layout, binary)
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
@@ -353,7 +361,8 @@ def status_path(layout: Layout) -> Path:
 def start(layout: Layout) -> subprocess.Popen[bytes]:
     """Start the supervisor so that it outlives this process, its terminal and its process group."""
     script = ["/bin/sh", str(layout.state / "start.sh")]
-    survivor = min(cgroups.daemons(layout.name), default=0)
+    # Daemons die with their supervisor, which takes a moment; only what holds containers stays.
+    survivor = min(filter(_is_shim, cgroups.daemons(layout.name)), default=0)
     if survivor:
         # Containers that outlived the daemons hold mounts in the old namespace: the new daemons must see them.
         command = ["nsenter", f"--mount=/proc/{survivor}/ns/mnt", *script, "join"]
@@ -371,6 +380,13 @@ def start(layout: Layout) -> subprocess.Popen[bytes]:
             cwd="/",
             env=environment,
         )
+
+
+def _is_shim(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/comm").read_text(encoding="utf-8").startswith("containerd-shim")
+    except OSError:
+        return False
 
 
 def reload(number: int) -> None:

@@ -94,9 +94,18 @@ def ensure(layout: Layout, now: datetime.datetime | None = None) -> list[str]:
     return made
 
 
-def expires(folder: Path, name: str) -> datetime.datetime:
-    """When a certificate ends."""
-    return x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes()).not_valid_after_utc
+def due(layout: Layout, now: datetime.datetime | None = None) -> bool:
+    """Whether :func:`ensure` would make any certificate; nothing is written."""
+    now = now or datetime.datetime.now(datetime.UTC)
+    for name in AUTHORITIES:
+        if not _good_authority(_load(layout.pki, name), now):
+            return True
+    authorities = {name: _load(layout.pki, name) for name in AUTHORITIES}
+    for leaf in leaves(layout):
+        authority = authorities[leaf.authority]
+        if authority is None or not _good_leaf(_load(layout.pki, leaf.name), leaf, authority, now):
+            return True
+    return False
 
 
 def encryption_key(layout: Layout) -> bytes:
@@ -130,13 +139,16 @@ def _load(folder: Path, name: str) -> _Pair | None:
     return _Pair(certificate, key)
 
 
-def _due(certificate: x509.Certificate, now: datetime.datetime) -> bool:
-    return certificate.not_valid_after_utc - now < datetime.timedelta(days=RENEW_DAYS)
+def _good_authority(pair: _Pair | None, now: datetime.datetime) -> bool:
+    return pair is not None and pair.certificate.not_valid_after_utc - now >= datetime.timedelta(days=RENEW_DAYS)
+
+
+def _good_leaf(pair: _Pair | None, leaf: Leaf, authority: _Pair, now: datetime.datetime) -> bool:
+    return pair is not None and _good_authority(pair, now) and _fits(pair.certificate, leaf, authority)
 
 
 def _ensure_authority(folder: Path, name: str, common_name: str, now: datetime.datetime) -> bool:
-    pair = _load(folder, name)
-    if pair and not _due(pair.certificate, now):
+    if _good_authority(_load(folder, name), now):
         return False
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -149,8 +161,7 @@ def _ensure_authority(folder: Path, name: str, common_name: str, now: datetime.d
 
 
 def _ensure_leaf(folder: Path, leaf: Leaf, authority: _Pair, now: datetime.datetime) -> bool:
-    pair = _load(folder, leaf.name)
-    if pair and not _due(pair.certificate, now) and _fits(pair.certificate, leaf, authority):
+    if _good_leaf(_load(folder, leaf.name), leaf, authority, now):
         return False
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.NameAttribute(NameOID.COMMON_NAME, leaf.common_name)]

@@ -80,6 +80,10 @@ class Provider(abc.ABC):
     def up(self, binary: Path | None, images: Sequence[Image]) -> bool:
         """Have the cluster there and answering; whether anything was changed."""
 
+    def pending(self, binary: Path | None, images: Sequence[Image]) -> bool:
+        """Whether :meth:`up` would change anything."""
+        return not self.exists()
+
     @abc.abstractmethod
     def down(self) -> bool:
         """Remove the cluster, if this provider makes clusters; whether anything was changed."""
@@ -134,6 +138,9 @@ class EmbeddedProvider(Provider):
                 "no_binary", "The embedded cluster", "needs the program 'kubernetes'", hint="build it with `make build`"
             )
         return self.cluster.up(Wanted(self.request.layout, binary, tuple(images), self.request.timeout))
+
+    def pending(self, binary: Path | None, images: Sequence[Image]) -> bool:
+        return binary is None or self.cluster.pending(Wanted(self.request.layout, binary, tuple(images)))
 
     def down(self) -> bool:
         return self.cluster.down()
@@ -288,8 +295,11 @@ class MinikubeProvider(Provider):
             return False
         return any(profile.get("Name") == self.request.layout.name for profile in profiles)
 
+    def pending(self, binary: Path | None, images: Sequence[Image]) -> bool:
+        return not (self.exists() and self._command("status", "--format", "{{.APIServer}}").stdout.strip() == "Running")
+
     def up(self, binary: Path | None, images: Sequence[Image]) -> bool:
-        if self.exists() and self._command("status", "--format", "{{.APIServer}}").stdout.strip() == "Running":
+        if not self.pending(binary, images):
             return False
         self.progress.update("minikube starts the cluster")
         with _scratch() as scratch:

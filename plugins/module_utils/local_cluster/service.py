@@ -97,8 +97,9 @@ def present(place: Place, binary: Path | None, built: Mapping[str, Mapping[str, 
     provider = place.provider()
     if place.check_mode:
         provider.check()
-        state = provider.status()["state"]
-        return {"changed": state not in ("running", "degraded"), **_summary(place, provider)}
+        unbuilt = provider.makes_images and any(not entry.get("reference") for entry in built.values())
+        pending = unbuilt or provider.pending(binary, images.parse(built if provider.makes_images else {}))
+        return {"changed": pending or not (place.directory / UID).exists(), **_summary(place, provider)}
     with _full_disk_said(place):
         provider.check()
         if isinstance(provider, KubeconfigProvider):
