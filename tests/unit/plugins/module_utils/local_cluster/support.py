@@ -31,7 +31,7 @@ class Recorder:
         self.commands.append(text)
         self.environments.append(environment or {})
         if environment and environment.get("KUBECONFIG"):
-            Path(environment["KUBECONFIG"]).write_text((RECORDED / "minikube" / "kubeconfig.yml").read_text())
+            Path(environment["KUBECONFIG"]).write_text((RECORDED / "minikube" / "kubeconfig.txt").read_text())
         matching = [prefix for prefix in self.answers if text.startswith(prefix)]
         return self.answers[max(matching, key=len)] if matching else Completed(127, "", f"{command[0]}: not found")
 

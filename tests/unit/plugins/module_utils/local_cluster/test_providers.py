@@ -52,7 +52,7 @@ DESKTOP = {
     **DOCKER,
     "docker info --format {{.OperatingSystem}}": recorded("docker_desktop/info.txt"),
     "kubectl config get-contexts": recorded("docker_desktop/get_contexts.txt"),
-    "kubectl config view": recorded("docker_desktop/config_view.yml"),
+    "kubectl config view": recorded("docker_desktop/config_view.txt"),
     "docker image list": recorded("docker_desktop/image_list.txt"),
     "docker image load": recorded("docker_desktop/image_load.txt"),
     "docker image tag": Completed(0),
