@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import (
     CNI_PLUGINS,
     DNS_ADDRESS,
@@ -93,7 +92,7 @@ def admin_kubeconfig(layout: Layout) -> str:
         "client-certificate-data": _base64(layout.pki / "admin.crt"),
         "client-key-data": _base64(layout.pki / "admin.key"),
     }
-    return yaml.safe_dump(_kubeconfig(layout, authority, layout.name, user), sort_keys=False)
+    return files.to_yaml(_kubeconfig(layout, authority, layout.name, user))
 
 
 def audit_policy() -> dict[str, Any]:
@@ -261,7 +260,7 @@ def _kubeconfig(layout: Layout, authority: dict[str, str], name: str, user: dict
 
 
 def _yaml(value: dict[str, Any]) -> File:
-    return File(yaml.safe_dump(value, sort_keys=False))
+    return File(files.to_yaml(value))
 
 
 def _base64(path: Path) -> str:

@@ -1,7 +1,7 @@
 # Copyright: groundwork.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small files that are there whole or not at all."""
+"""Small files that are there whole or not at all, and the texts in them."""
 
 from __future__ import annotations
 
@@ -63,3 +63,23 @@ def read_json(path: Path) -> dict[str, Any]:
 def digest(value: object) -> str:
     """A short digest of plain data, the same whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_yaml(value: object, *, sort_keys: bool = False) -> str:
+    """A value as YAML."""
+    import yaml  # not at the top: modules must be importable without it
+
+    return str(yaml.safe_dump(value, sort_keys=sort_keys, width=200))
+
+
+def from_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    :raises ValueError: it is none. The error does not quote the text, which may hold a secret.
+    """
+    import yaml  # not at the top: modules must be importable without it
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError("not YAML") from None

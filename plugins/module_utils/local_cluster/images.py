@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Completed, Runner, check
@@ -130,7 +128,7 @@ def mapping(
 
 def write_mapping(path: Path, value: Mapping[str, str]) -> bool:
     """Write ``images.yml``: variable-like, sorted, and left alone when nothing changed."""
-    return files.write(path, yaml.safe_dump(dict(value), sort_keys=True, width=200))
+    return files.write(path, files.to_yaml(dict(value), sort_keys=True))
 
 
 def load_command(runner: Runner, command: list[str], image: Image, *, stdin: Path | None = None) -> Completed:

@@ -11,18 +11,24 @@ import ipaddress
 import os
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import (
     API_SERVICE_ADDRESS,
     DNS_DOMAIN,
     Layout,
 )
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError:  # modules must be importable without it; `ensure` says what is missing
+    MISSING = True
+else:
+    MISSING = False
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -80,7 +86,11 @@ def ensure(layout: Layout, now: datetime.datetime | None = None) -> list[str]:
 
     :param now: the current time; a test's way to let certificates age.
     :return: the names of what was made anew.
+    :raises Failure: ``library_missing``.
     """
+    if MISSING:
+        cause = "lacks the library cryptography, which makes the cluster's certificates"
+        raise Failure("library_missing", "Python", cause, hint="install it: ansible-core depends on it")
     now = now or datetime.datetime.now(datetime.UTC)
     layout.pki.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = [name for name in AUTHORITIES if _ensure_authority(layout.pki, name, f"{layout.name} {name}", now)]

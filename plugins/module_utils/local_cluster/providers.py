@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Runner, check, run
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.images import (
     LOAD_TIMEOUT,
@@ -210,7 +209,7 @@ class KubeconfigProvider(Provider):
         )
 
     def status(self) -> dict[str, Any]:
-        return {**super().status(), "name": yaml.safe_load(self.kubeconfig())["current-context"]}
+        return {**super().status(), "name": files.from_yaml(self.kubeconfig())["current-context"]}
 
 
 class KindProvider(Provider):
@@ -480,9 +479,8 @@ def single_context(text: str, context: str, source: str, folder: Path | None = N
         return Failure("bad_kubeconfig", f"Kubeconfig {source}", cause, evidence, hint)
 
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        # The parser's message would quote the file, and with it perhaps a key.
+        value = files.from_yaml(text)
+    except ValueError:
         raise bad("is not YAML") from None
     if not isinstance(value, dict):
         raise bad("is no kubeconfig")
@@ -510,7 +508,7 @@ def single_context(text: str, context: str, source: str, folder: Path | None = N
         "contexts": [{**found, "name": name}],
         "current-context": name,
     }
-    return yaml.safe_dump(document, sort_keys=False)
+    return files.to_yaml(document)
 
 
 def _entries(value: dict[str, Any], section: str) -> list[dict[str, Any]]:

@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import files, images, lifecycle, node
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.commands import Runner, run
@@ -260,13 +258,13 @@ def _node_address(kubeconfig: Path) -> str:
 
 
 def _context(kubeconfig: Path) -> str:
-    return str(yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))["current-context"])
+    return str(files.from_yaml(kubeconfig.read_text(encoding="utf-8"))["current-context"])
 
 
 def _read_mapping(path: Path) -> dict[str, str]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        value = files.from_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
