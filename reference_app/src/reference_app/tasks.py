@@ -152,7 +152,12 @@ class Worker:
             socket_connect_timeout=2,
         )
         self.celery = make_celery(self._settings)
-        self.celery.task(name=TASK, bind=True, max_retries=8)(self._perform)
+
+        # A function, as Celery cannot bind itself to a method.
+        @self.celery.task(name=TASK, bind=True, max_retries=8)  # type: ignore[untyped-decorator]
+        def perform(celery_task: Any, task: str, kind: str, options: dict[str, Any]) -> None:
+            self._perform(celery_task, task, kind, options)
+
         self._stopped = threading.Event()
 
     def run(self, concurrency: int) -> None:
