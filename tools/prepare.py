@@ -32,7 +32,6 @@ CORE = "ansible_collections/kubernetes/core/"
 PACKAGES = {
     # What the node of the embedded cluster and the building of images need.
     "up": (
-        "buildah",
         "ca-certificates",
         "conntrack",
         "containerd",
@@ -45,6 +44,7 @@ PACKAGES = {
         "mmdebstrap",
         "procps",
         "runc",
+        "tar",
         "util-linux",
     ),
     # What the tests start on loopback, by themselves.
