@@ -234,7 +234,12 @@ def main() -> None:
             result["diff"] = [item.diff() for item in changed]
         if present and params["wait"] and not module.check_mode:
             gate = Gate(
-                cluster, [item.obj for item in items], params["wait_timeout"], params["stable_for"], progress=progress
+                cluster,
+                [item.obj for item in items],
+                params["wait_timeout"],
+                params["stable_for"],
+                progress=progress,
+                existing=True,
             )
             verdict = gate.run()
             result["gate"] = {"verdict": "healthy", "notes": verdict.notes, "seconds": verdict.seconds}

@@ -260,6 +260,14 @@ def test_a_deleted_target_ends_the_wait(cluster: Cluster, namespace: str) -> Non
     assert seconds < 5
 
 
+def test_what_only_has_to_exist_is_waited_for(cluster: Cluster, namespace: str) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": namespace}}
+    failure, _seconds = condemned(lambda: Gate(cluster, [settings], 2).run())
+    assert "does not exist" in failure.cause
+    threading.Timer(1, lambda: cluster.create(cluster.resource("v1", "ConfigMap"), settings)).start()
+    assert Gate(cluster, [settings], 20).run().healthy
+
+
 def test_one_look_does_not_wait(cluster: Cluster, namespace: str) -> None:
     targets = _applied(cluster, namespace, deployment())
     started = time.monotonic()

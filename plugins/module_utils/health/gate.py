@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import (
+    ApiError,
     Cluster,
     Object,
     Resource,
     Watcher,
     WatchEvent,
+    describe,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health import rules
@@ -31,6 +33,8 @@ LOST_PATIENCE = 120.0
 """Seconds without an answer from the API server after which the gate says so instead of waiting for its deadline."""
 CATCH_UP = 1.5
 """Seconds to let the watches catch up after an interruption, before what they show condemns anyone."""
+SEARCH = 2.0
+"""Seconds between two looks for objects that only have to exist."""
 SETTLE = 0.25
 """Seconds between the first sign of a bad verdict and the verdict."""
 QUIET = 0.05
@@ -82,6 +86,7 @@ class Gate:
     :param targets: what was applied; namespaced ones name their namespace.
     :param timeout: seconds for all of it.
     :param stable_for: seconds for which everything has to stay ready, without a restart.
+    :param existing: the targets have just been applied: those that are ready when they exist need not be looked for.
     """
 
     def __init__(
@@ -92,9 +97,12 @@ class Gate:
         stable_for: float = 0.0,
         policy: Policy | None = None,
         progress: Progress | None = None,
+        existing: bool = False,
     ) -> None:
         self.cluster = cluster
         self.targets = list(targets)
+        self._unseen = [] if existing else [item for item in self.targets if not rules.has_state(kind_of(item))]
+        self._next_search = 0.0
         self.timeout = timeout
         self.stable_for = stable_for
         self.judge = Judge(self.targets, policy)
@@ -129,6 +137,7 @@ class Gate:
             self._start()
             while self._waiting_for and self.cluster.clock.now() < started + min(self.timeout, 30.0):
                 self._receive(0.5)
+            self._search()
             assessment = self.judge.assess(self.view, self.cluster.clock.now())
         finally:
             for watcher in self._watchers:
@@ -146,6 +155,28 @@ class Gate:
             self._named[watcher] = name
             self._waiting_for.add(watcher)
             watcher.start()
+
+    def _search(self) -> None:
+        """Look for the targets that only have to exist; those that are there are not looked for again."""
+        now = self.cluster.clock.now()
+        if not self._unseen or now < self._next_search:
+            return
+        self._unseen = [target for target in self._unseen if not self._exists(target)]
+        self.judge.missing = {describe(target) for target in self._unseen}
+        self._next_search = now + SEARCH
+
+    def _exists(self, target: Object) -> bool:
+        resource = self.cluster.find_resource(target["apiVersion"], target["kind"])
+        if resource is None:
+            return False
+        metadata = target["metadata"]
+        try:
+            return self.cluster.get(resource, metadata["name"], metadata.get("namespace")) is not None
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            self.judge.denied[kind_of(target)] = error.evidence
+            return True
 
     def _watched(self) -> Iterable[tuple[Resource, str | None, str]]:
         """What to watch: each kind once in each namespace, however many objects of it there are."""
@@ -225,10 +256,11 @@ class Gate:
         next_look = 0.0
         while True:
             self._receive(min(max(next_look - clock.now(), 0.0), 5.0) if not self._queue_full() else 0.0)
+            self._search()
             now = clock.now()
             if now >= deadline:
                 raise self._timed_out(self.judge.assess(self.view, now))
-            next_look = min(deadline, now + 5.0)
+            next_look = min(deadline, now + (SEARCH if self._unseen else 5.0))
             if self._interrupted(now):
                 continue
             assessment = self.judge.assess(self.view, now)

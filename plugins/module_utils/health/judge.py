@@ -133,6 +133,8 @@ class Judge:
         self.policy = policy or Policy()
         self.denied: dict[Kind, str] = {}
         """Kinds that may not be watched, and why: they are not judged, and that is said."""
+        self.missing: set[str] = set()
+        """Targets of kinds that have no state and are not watched, which are not there; as messages name them."""
         self._pulls = PullErrors()
         self._since: dict[tuple[str, ...], float] = {}
 
@@ -166,7 +168,7 @@ class Judge:
         if kind in self.denied:
             return rules.noted(f"is not judged: {self.denied[kind]}")
         if not rules.has_state(kind):
-            return rules.READY
+            return rules.progressing("does not exist") if describe(target) in self.missing else rules.READY
         if live is not None:
             return rules.readiness(live, view)
         key = (kind, str(target["metadata"].get("namespace") or ""), target["metadata"]["name"])
