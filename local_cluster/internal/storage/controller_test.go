@@ -518,3 +518,22 @@ func TestRunServesWhatIsThereAndWhatComes(t *testing.T) {
 	stop()
 	must(t, <-done)
 }
+
+func TestWaitsUntilItMayRead(t *testing.T) {
+	client := fake.NewClientset()
+	tries := 0
+	client.PrependReactor("list", "persistentvolumes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		tries++
+		return tries < 3, nil, apierrors.NewForbidden(corev1.Resource("persistentvolumes"), "", errors.New("no rights yet"))
+	})
+	must(t, awaitServer(context.Background(), client))
+	if tries != 3 {
+		t.Errorf("%d tries", tries)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	tries = 0
+	if err := awaitServer(ctx, client); !errors.Is(err, context.Canceled) {
+		t.Errorf("told to end: %v", err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -75,13 +76,13 @@ func run(ctx context.Context, kubeconfig, node, root string) error {
 	return ignoreEnd(ctx, c.run(ctx))
 }
 
-// awaitServer returns when the API server answers. It is started at the same time as this program, and asking often here
-// beats the informers' growing pauses.
+// awaitServer returns when the API server lets us read what we watch. Server and rights come into being at the same time as
+// this program, and asking often here beats the informers' growing pauses.
 func awaitServer(ctx context.Context, client kubernetes.Interface) error {
 	tick := time.NewTicker(shortestRetry)
 	defer tick.Stop()
 	for tries := 0; ; tries++ {
-		_, err := client.Discovery().ServerVersion()
+		err := readable(ctx, client)
 		if err == nil {
 			return nil
 		}
@@ -94,6 +95,19 @@ func awaitServer(ctx context.Context, client kubernetes.Interface) error {
 			return ctx.Err()
 		}
 	}
+}
+
+func readable(ctx context.Context, client kubernetes.Interface) error {
+	ctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	one := metav1.ListOptions{Limit: 1}
+	_, classes := client.StorageV1().StorageClasses().List(ctx, one)
+	if classes != nil {
+		return classes
+	}
+	_, volumes := client.CoreV1().PersistentVolumes().List(ctx, one)
+	_, claims := client.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll).List(ctx, one)
+	return errors.Join(volumes, claims)
 }
 
 // ignoreEnd drops the error of a run that was told to end.
