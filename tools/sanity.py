@@ -7,6 +7,7 @@ takes pip from Python's own ensurepip and from the package index that pip is set
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import re
@@ -18,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundwork.platform" / "sanity"
 COPY = CACHE / "ansible_collections" / "groundwork" / "platform"
+# What a user installs and Ansible loads; tests, tools and the reference application are ruff's and mypy's alone.
+SHIPPED = ["plugins/", "roles/", "playbooks/", "docs/", "meta/"]
 # What the script that ansible-test would load does, without a network address: its name is ansible-test's.
 BOOTSTRAP = """\
 import subprocess, sys
@@ -50,7 +53,15 @@ def bootstrap_names() -> set[str]:
 
 def main() -> int:
     """Copy, run, and return the exit code of ansible-test; arguments are passed on."""
-    copy_tracked()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        copy_tracked()
+        return run()
+
+
+def run() -> int:
+    """Run ansible-test on the copy."""
     home = CACHE / "home"
     scripts = home / ".ansible" / "test" / "cache"
     scripts.mkdir(parents=True, exist_ok=True)
@@ -59,7 +70,7 @@ def main() -> int:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(CACHE.parent.parent), "LC_ALL": "C.UTF-8"}
     env.pop("ANSIBLE_CONFIG", None)
-    command = ["ansible-test", "sanity", "--python", version, *sys.argv[1:]]
+    command = ["ansible-test", "sanity", "--python", version, *(sys.argv[1:] or SHIPPED)]
     return subprocess.run(command, cwd=COPY, env=env, check=False).returncode
 
 

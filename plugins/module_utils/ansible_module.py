@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import missing_required_lib
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
@@ -20,6 +23,8 @@ def run(module: AnsibleModule, work: Callable[[], Mapping[str, Any]]) -> None:
     :param work: does the module's work and returns its result; what it raises other than
         :class:`Failure` is a defect and keeps its traceback.
     """
+    if importlib.util.find_spec("yaml") is None:
+        module.fail_json(msg=missing_required_lib("PyYAML"))
     try:
         result = work()
     except Failure as failure:

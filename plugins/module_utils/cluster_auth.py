@@ -22,7 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ImportError:  # ansible_module.run says so before anything needs it
+    yaml = None  # type: ignore[assignment]
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
@@ -370,7 +373,7 @@ def _merged(paths: list[Path], name: str) -> Kubeconfig:
 def _parse(path: Path) -> Mapping[str, Any]:
     text = _read_file(str(path), "kubeconfig")
     try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         # The error's own text may quote a line of the file, which holds secrets.
         line = getattr(getattr(error, "problem_mark", None), "line", None)

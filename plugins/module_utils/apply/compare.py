@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ImportError:  # ansible_module.run says so before anything needs it
+    yaml = None  # type: ignore[assignment]
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, describe
 

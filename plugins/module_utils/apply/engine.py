@@ -261,13 +261,13 @@ class Applier:
 
     def _namespace_is_there(self, name: str) -> bool:
         try:
-            read = lambda: self.cluster.get(self._namespaces, name)  # noqa: E731
-            return self._settled(f"Namespace {name}", read) is not None
+            found = self._settled(f"Namespace {name}", lambda: self.cluster.get(self._namespaces, name))
         except ApiError as error:
             if error.status == 403:
                 # Who may write in one namespace only need not be able to read Namespaces: the dry run will tell.
                 return True
             raise
+        return found is not None
 
     def _plan_all(self, items: list[Item]) -> None:
         """Dry-run what can be; the definitions first, since what they define depends on what comes of them."""
@@ -317,7 +317,8 @@ class Applier:
 
     def _plan(self, item: Item) -> None:
         """Compare what is there with what the server says would come of applying the object."""
-        assert item.resource is not None  # noqa: S101 - for the type checker; _resolve saw to it
+        if item.resource is None:
+            raise AssertionError(f"{item.name} has no resource yet")
         item.live = self._settled(item.name, lambda: self._live(item))
         item.result = self.cluster.apply(item.resource, item.obj, self.field_manager, self.force, dry_run=True)
         item.waits_for, item.checked = "", "server"
@@ -346,7 +347,8 @@ class Applier:
             self.cluster.clock.sleep(0.3)
 
     def _live(self, item: Item) -> Object | None:
-        assert item.resource is not None  # noqa: S101 - for the type checker
+        if item.resource is None:
+            raise AssertionError(f"{item.name} has no resource yet")
         metadata = item.obj["metadata"]
         try:
             return self.cluster.get(item.resource, metadata["name"], metadata.get("namespace"))
@@ -416,7 +418,8 @@ class Applier:
     def _write(self, item: Item) -> None:
         if item.action == "unchanged":
             return
-        assert item.resource is not None  # noqa: S101 - for the type checker
+        if item.resource is None:
+            raise AssertionError(f"{item.name} has no resource yet")
         replicas = self._replicas_to_hand_over(item)
         if replicas is not None:
             self._set_initial(item, replicas)
@@ -444,7 +447,8 @@ class Applier:
         return None
 
     def _set_initial(self, item: Item, replicas: int) -> Object:
-        assert item.resource is not None  # noqa: S101 - for the type checker
+        if item.resource is None:
+            raise AssertionError(f"{item.name} has no resource yet")
         metadata = item.obj["metadata"]
         patch = {
             "apiVersion": item.obj["apiVersion"],
@@ -487,8 +491,10 @@ class Applier:
     # Deleting
 
     def _delete(self, item: Item) -> None:
-        assert item.resource is not None  # noqa: S101 - for the type checker
-        assert item.live is not None  # noqa: S101
+        if item.resource is None:
+            raise AssertionError(f"{item.name} has no resource yet")
+        if item.live is None:
+            raise AssertionError(f"{item.name} has no live yet")
         metadata = item.live["metadata"]
         self.cluster.delete(item.resource, metadata["name"], metadata.get("namespace"), uid=metadata["uid"])
 

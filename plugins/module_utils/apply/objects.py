@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import yaml
+try:
+    import yaml
+except ImportError:  # ansible_module.run says so before anything needs it
+    yaml = None  # type: ignore[assignment]
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, describe
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
@@ -21,14 +25,17 @@ CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 IMAGE_KEYS = ("image", "imageName")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C one may be missing
-    """YAML as Kubernetes reads it: a date is a string there."""
+@functools.cache
+def _loader() -> type[yaml.SafeLoader]:
+    """YAML as Kubernetes reads it: a date is a string there. The C loader is taken where PyYAML has it."""
 
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items():
+        kept = [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        Loader.yaml_implicit_resolvers[first] = kept
+    return Loader
 
 
 def load(definition: Any = None, src: str | None = None) -> list[Object]:
@@ -124,7 +131,7 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, where: str) -> list[Any]:
     try:
-        return list(yaml.load_all(text, Loader=_Loader))
+        return list(yaml.load_all(text, Loader=_loader()))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark is not None else ""

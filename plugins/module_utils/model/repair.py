@@ -55,7 +55,8 @@ def concerns(problem: Problem, paths: Iterable[str]) -> bool:
 
 
 def _with_stand_ins(section: str, node: Node, paths: list[str], replaced: list[str]) -> Node:
-    assert isinstance(node.value, dict)  # noqa: S101 - for the type checker; the caller has looked
+    if not isinstance(node.value, dict):
+        raise TypeError(f"{section} is no mapping")
     entries = {}
     for name, entry in node.value.items():
         path = join(section, name)

@@ -10,7 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
+try:
+    import yaml
+except ImportError:  # ansible_module.run says so before anything needs it
+    yaml = None  # type: ignore[assignment]
 
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Place, Problem, join
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Scalar = str | int | float | bool | None
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
 
@@ -76,7 +78,7 @@ def read_file(file: Path, name: str) -> tuple[Node, list[Problem]]:
 def read_text(text: str, name: str) -> tuple[Node, list[Problem]]:
     """Read YAML from text; see read_file."""
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(str(part) for part in (error.context, error.problem) if part)
