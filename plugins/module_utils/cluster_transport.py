@@ -252,7 +252,7 @@ class Transport:
             target = self._prefix + path + ("?" + urlencode(query) if query else "")
             self.requests += 1
             try:
-                response = pool.urlopen(
+                response = pool.request(
                     method,
                     target,
                     body=body,

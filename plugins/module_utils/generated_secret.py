@@ -50,7 +50,7 @@ def generate(length: int = LENGTH, alphabet: str = "alphanumeric") -> str:
     :param alphabet: a name in :data:`ALPHABETS`, or the characters themselves.
     """
     characters = ALPHABETS.get(alphabet, alphabet)
-    return "".join(random_source.choice(characters) for _ in range(length))
+    return "".join(random_source.choice(characters) for _number in range(length))
 
 
 def keep(

@@ -146,7 +146,7 @@ def main() -> None:
                 "uid": "",
                 "host": "",
                 "context": params["context"] or "",
-                "objects": [None for _ in params["objects"]],
+                "objects": [None] * len(params["objects"]),
                 "reason": failure.sentence,
             }
 

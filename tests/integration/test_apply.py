@@ -255,7 +255,7 @@ def test_images_are_rewritten(cluster: Cluster, namespace: str) -> None:
 def test_the_api_server_restarts_during_a_batch(control_plane: ControlPlane, cluster: Cluster, namespace: str) -> None:
     cluster.version()
     control_plane.kill("kube-apiserver")
-    threading.Timer(2.0, control_plane.start_api_server).start()
+    threading.Timer(2.0, control_plane.revive).start()
     assert set(actions(Applier(cluster, namespace).run(manifests())).values()) == {"created"}
 
 

@@ -71,6 +71,8 @@ def test_a_watch_goes_on_after_the_api_server_was_killed(
             seen |= {obj["metadata"]["name"] for obj in event.objects}
     finally:
         watcher.stop(2)
+        control_plane.kill("kube-apiserver")
+        control_plane.revive()
 
 
 def test_an_expired_version_is_listed_anew(cluster: Cluster, namespace: str) -> None:

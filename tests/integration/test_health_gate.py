@@ -244,8 +244,7 @@ def test_the_api_server_is_killed_in_the_middle_of_a_gate(
         time.sleep(1)
         control_plane.kill("kube-apiserver")
         time.sleep(2)
-        control_plane.start_api_server()
-        control_plane.wait_ready()
+        control_plane.revive()
         nodes.now_behave(kubelet.ready)
         thread.join(50)
         assert results
@@ -311,5 +310,4 @@ def test_a_stopped_api_server_is_told(control_plane: ControlPlane, cluster: Clus
             Gate(cluster, targets, 4).run()
         assert caught.value.code == "unreachable"
     finally:
-        control_plane.start_api_server()
-        control_plane.wait_ready()
+        control_plane.revive()

@@ -74,10 +74,10 @@ def test_two_controllers_migrate_once(cluster: Cluster, namespace: str) -> None:
         outcomes.append(Migration(cluster, definition(), namespace, 40).run().action)
 
     with Kubelet(cluster, namespace, kubelet.running) as nodes:
-        threads = [threading.Thread(target=migrate) for _ in range(3)]
+        threads = [threading.Thread(target=migrate) for _number in range(3)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: nodes.pods())
+        wait_until(nodes.pods)
         time.sleep(1)
         nodes.now_behave(kubelet.succeeded)
         for thread in threads:

@@ -120,6 +120,14 @@ class ControlPlane:
             "--event-ttl=1h",
         )
 
+    def revive(self) -> None:
+        """Start a killed API server and wait for it; with new controllers, since the old ones try again ever more seldom."""
+        self.start_api_server()
+        self.wait_ready()
+        if self.controllers:
+            self.kill("kube-controller-manager")
+            self.start_controllers()
+
     def start_controllers(self) -> None:
         """Start the controller manager, which keeps trying until the API server answers."""
         folder = self.folder
@@ -242,7 +250,7 @@ def _die_with_parent() -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+    sockets = [socket.socket() for _number in range(count)]
     try:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
