@@ -121,7 +121,7 @@ class ControlPlane:
         )
 
     def revive(self) -> None:
-        """Start a killed API server and wait for it; with new controllers, since the old ones try again ever more seldom."""
+        """Start a killed API server and wait for it; controllers too, since the old ones try ever more seldom."""
         self.start_api_server()
         self.wait_ready()
         if self.controllers:
