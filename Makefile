@@ -24,7 +24,7 @@ down: prepare ## Remove the local cluster and everything that belongs to it
 status: prepare ## What the local cluster runs, and whether it is healthy
 	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
 
-logs: prepare ## Logs of a system's pods, newest last (SYSTEM=..., ARGS="--follow")
+logs: prepare ## The last logs of a system's pods (SYSTEM=..., ARGS="--follow")
 	@python tools/cluster.py logs $(SYSTEM) $(ARGS)
 
 shell: prepare ## A shell in which kubectl speaks to the local cluster
@@ -48,7 +48,7 @@ unit: prepare-test ## Tests without a cluster, in seconds
 	@pytest tests/unit $(ARGS)
 
 integration: prepare-test ## Tests against a real API server
-	@python tools/build.py
+	@$(PLAYBOOK) playbooks/build.yml
 	@pytest tests/integration $(ARGS)
 
 e2e: prepare-test ## Tests on a whole embedded cluster, driven by Molecule
@@ -61,7 +61,7 @@ bench: prepare-test ## The table of figures: times to up, memory, latency
 	@python tests/benchmarks/run.py $(ARGS)
 
 build: prepare ## Compile the components and build the images, without a cluster
-	@python tools/build.py
+	@$(PLAYBOOK) playbooks/build.yml $(ARGS)
 
 lock: prepare ## Refresh the locks of the Python packages
 	@python tools/lock.py
