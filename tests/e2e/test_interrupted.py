@@ -78,7 +78,8 @@ def test_killed_at_any_moment_it_goes_on_and_a_terminal_is_never_silent(other: D
     assert session.code == 0, session.text[-6000:]
     assert session.longest_silence <= SILENCE
     eventually("the api is ready", lambda: other.http("/readyz").status == 200)
-    assert other.play().changed == 0
+    again = other.play()
+    assert again.changed == 0, again.output[-6000:]
 
 
 def test_two_clusters_live_side_by_side_and_one_goes_without_the_other(
