@@ -14,7 +14,7 @@ def test_molecule_takes_the_whole_path(scenario: Scenario) -> None:
         pytest.skip("the cluster of an earlier run was kept")
     output = scenario.tested.output
     assert scenario.tested.code == 0, output[-12000:]
-    steps = re.findall(r"^default (?:>|➜) (\w+): Executed: (\w+)", output, output, re.MULTILINE)
+    steps = re.findall(r"^default (?:>|➜) (\w+): Executed: (\w+)", output, re.MULTILINE)
     print(steps)
     for step in ("syntax", "create", "converge", "idempotence", "verify"):
         assert (step, "Successful") in steps, f"{step} is not among the steps that succeeded: {steps}"
