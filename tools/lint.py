@@ -21,7 +21,6 @@ CHECKS = {
     "mypy": ["mypy", "--no-error-summary", "-p", CORE],
     "changelog": ["antsibull-changelog", "lint"],
     "sanity": ["python", "tools/sanity.py"],
-    "go vet": ["go", "vet", "-C", "local_cluster", "./cmd/...", "./internal/..."],
 }
 
 

@@ -31,13 +31,13 @@ subprocess.run([sys.executable, "-m", "pip", "install", *arguments], check=True)
 
 
 def copy_tracked() -> None:
-    """Copy what Git tracks, and what it would if it were added, but for the link that leads back to the checkout."""
+    """Copy what Git tracks, and what it would if it were added, but for links to folders: they lead back here."""
     shutil.rmtree(COPY, ignore_errors=True)
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
         source, target = ROOT / name, COPY / name
-        if name.startswith("collections/") or not source.exists():
+        if source.is_dir() or not source.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target, follow_symlinks=False)

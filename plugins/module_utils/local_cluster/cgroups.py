@@ -22,7 +22,7 @@ def hierarchies(mounts: Path = Path("/proc/self/mounts")) -> list[Path]:
     """The mount points of all control group hierarchies, of version 1 and 2."""
     found: dict[str, Path] = {}
     for line in mounts.read_text(encoding="utf-8").splitlines():
-        _, mount, kind, options, *_ = line.split(" ")
+        mount, kind, options = line.split(" ")[1:4]
         if kind in ("cgroup", "cgroup2"):
             # One hierarchy may be mounted at several places.
             found.setdefault(f"{kind} {options}" if kind == "cgroup" else kind, Path(mount))
@@ -108,7 +108,7 @@ def remove(name: str, *, patience: float = 10.0) -> bool:
 
 def _beneath(folder: Path) -> Iterator[Path]:
     """The folder and all beneath it, deepest first."""
-    for path, _, _ in os.walk(folder, topdown=False):
+    for path, _folders, _files in os.walk(folder, topdown=False):
         yield Path(path)
 
 

@@ -485,7 +485,7 @@ def _on_overlay(path: Path) -> bool:
     """Whether a path is on an overlay file system: one overlay cannot be the upper folder of another."""
     kinds = {}
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
-        _, mount, kind, *_ = line.split(" ")
+        mount, kind = line.split(" ")[1:3]
         kinds[mount] = kind
     resolved = path.resolve()
     nearest = next(place for place in (resolved, *resolved.parents) if str(place) in kinds)

@@ -64,7 +64,7 @@ class Machine:
     program: Callable[[str], Path | None] = program
     plugins: Path = CNI_PLUGINS
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
-    controllers: Callable[[], set[str]] = lambda: _controllers()
+    controllers: Callable[[], set[str]] = field(default_factory=lambda: _controllers)
 
 
 def load_modules(machine: Machine, runner: Runner) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.groundwork.platform.plugins.module_utils.model import build
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
@@ -27,7 +27,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.source i
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount
 
 Plain = dict[str, Any]
-Path = tuple[str | int, ...]
+Path: TypeAlias = "tuple[str | int, ...]"
 
 # Variables that stores and the compiler set; a value of the user's would silently lose, or win, against them.
 DERIVED_ENV = {

@@ -28,9 +28,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def validate(node: Node, schema: Schema = SCHEMA, path: str = "") -> Iterator[Problem]:
-    """All that keeps node from being what the schema describes."""
-    schema = _resolved(schema)
+def validate(node: Node, schema: Schema | None = None, path: str = "") -> Iterator[Problem]:
+    """All that keeps node from being what the schema describes; by default that of a system."""
+    schema = _resolved(SCHEMA if schema is None else schema)
     branches: Sequence[Schema] = schema.get("anyOf") or schema.get("oneOf") or ()
     if branches:
         yield from _alternatives(node, schema, branches, path)
@@ -52,9 +52,9 @@ def validate(node: Node, schema: Schema = SCHEMA, path: str = "") -> Iterator[Pr
         yield _wrong(node, schema, path)
 
 
-def with_defaults(value: Any, schema: Schema = SCHEMA) -> Any:
-    """Valid plain data with every default of the schema filled in."""
-    schema = _resolved(schema)
+def with_defaults(value: Any, schema: Schema | None = None) -> Any:
+    """Valid plain data with every default of the schema filled in; by default that of a system."""
+    schema = _resolved(SCHEMA if schema is None else schema)
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
         fitting = _branch(value, [_resolved(branch) for branch in branches])
