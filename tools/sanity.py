@@ -70,7 +70,8 @@ def run() -> int:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(CACHE.parent.parent), "LC_ALL": "C.UTF-8"}
     env.pop("ANSIBLE_CONFIG", None)
-    command = ["ansible-test", "sanity", "--python", version, *(sys.argv[1:] or SHIPPED)]
+    named = any((COPY / argument).exists() for argument in sys.argv[1:])
+    command = ["ansible-test", "sanity", "--python", version, *sys.argv[1:], *([] if named else SHIPPED)]
     return subprocess.run(command, cwd=COPY, env=env, check=False).returncode
 
 
