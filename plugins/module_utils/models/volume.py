@@ -181,12 +181,18 @@ def receive(stream: IO[bytes], folder: Path) -> None:
 _last_report = 0.0
 
 
+def say(line: str) -> None:
+    """Writes a line to standard error, which is where the module listens."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def report(text: str) -> None:
     """Says what is going on, once a second at most."""
     global _last_report
     if time.monotonic() - _last_report >= 1:
         _last_report = time.monotonic()
-        print(f"progress: {text}", file=sys.stderr, flush=True)
+        say(f"progress: {text}")
 
 
 def show(root: Path) -> dict[str, Any]:
@@ -376,18 +382,15 @@ def main(arguments: list[str], stream: IO[bytes]) -> int:
         else:
             result = rollback(options.root, options.version)
     except Refusal as refusal:
-        print(refusal, file=sys.stderr)
+        say(str(refusal))
         return 1
     except (OSError, tarfile.TarError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(
-            f"The volume cannot be used: {reason} ({getattr(error, 'filename', None) or options.root}).",
-            file=sys.stderr,
-        )
+        say(f"The volume cannot be used: {reason} ({getattr(error, 'filename', None) or options.root}).")
         return 1
-    print(json.dumps(result))
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], sys.stdin.buffer))
+    raise SystemExit(main(sys.argv[1:], sys.stdin.buffer))
