@@ -13,7 +13,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.
 STORAGE_CLASS = "local"
 PROVISIONER = "groundwork.platform/local"
 SYSTEM_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
-_DNS_PORT = 1053
+# The one that network policies name, as on other clusters.
+_DNS_PORT = 53
 _LABELS = {"app.kubernetes.io/name": "coredns", "app.kubernetes.io/part-of": "local-cluster", "k8s-app": "kube-dns"}
 
 
@@ -159,6 +160,8 @@ def _dns_deployment(image: str, checksum: str) -> dict[str, Any]:
             "runAsUser": 65532,
             "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
+            # In the pod's own network only; the file's capability has no effect where no privileges may be gained.
+            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}],
         },
         "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": "coredns"}}],
