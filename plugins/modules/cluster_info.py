@@ -110,7 +110,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 ABSENT = ("unreachable", "kubeconfig_not_found", "context_not_found")
-PATIENCE = 10.0
+# A restarting API server is back in 5 to 20 s.
+PATIENCE = 30.0
 
 
 def main() -> None:

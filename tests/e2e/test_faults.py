@@ -79,6 +79,7 @@ def test_the_api_server_killed_during_a_deploy(deployment: Deployment) -> None:
 
 
 def test_the_database_primary_restarted_during_a_deploy(deployment: Deployment) -> None:
+    eventually("the database is whole", lambda: whole(deployment), timeout=180, every=2)
     primary = deployment.primary()
     process = deployment.start("site.yml", "--limit=medical_inventory", changing("database"))
     time.sleep(3)
