@@ -55,7 +55,7 @@ e2e: prepare-test ## Tests on a whole embedded cluster, driven by Molecule
 	@pytest tests/e2e $(ARGS)
 
 molecule: prepare-test ## The Molecule scenario by itself
-	@molecule test -s default
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
 
 bench: prepare-test ## The table of figures: times to up, memory, latency
 	@python tests/benchmarks/run.py $(ARGS)

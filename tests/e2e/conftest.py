@@ -6,7 +6,6 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,30 +13,22 @@ from tests.support.deployment import LOCAL, ROOT, VENV, Deployment, Run, environ
 
 # Set to keep the cluster after the tests and to take it as it is before them: for writing tests.
 KEEP = "GROUNDWORK_E2E_KEEP"
+# Molecule's own choice is shared by all checkouts whose folders have the same name.
+FOLDER = ROOT / ".cache" / "molecule"
 
 
 def molecule(*arguments: str) -> Run:
     """Run a Molecule command of the scenario default from the root, as a person does."""
     command = [str(VENV / "molecule"), *arguments[:1], "--scenario-name=default", *arguments[1:]]
     started = time.monotonic()
+    env = environment(NO_COLOR="1", COLUMNS="200", MOLECULE_EPHEMERAL_DIRECTORY=str(FOLDER / "default"))
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(NO_COLOR="1", COLUMNS="200"), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=2700, check=False,
+        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=2700, check=False,
     )  # fmt: skip
     run = Run(done.returncode, done.stdout, time.monotonic() - started)
     print(f"molecule {' '.join(arguments)}: {run.code} after {run.seconds:.0f} s")
     return run
-
-
-def ephemeral_directory() -> Path:
-    """The folder that Molecule gives the scenario."""
-    program = (
-        "from molecule.config import Config;print(Config('molecule/default/molecule.yml').scenario.ephemeral_directory)"
-    )
-    done = subprocess.run(
-        [str(VENV / "python"), "-c", program], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
-    )
-    return Path(done.stdout.strip().splitlines()[-1])
 
 
 class Scenario:
@@ -51,10 +42,8 @@ class Scenario:
 @pytest.fixture(scope="session")
 def scenario() -> Iterator[Scenario]:
     """``molecule test`` without its last step; that step, the removal, follows when all tests are done."""
-    folder = ephemeral_directory()
-    deployment = Deployment(
-        [LOCAL, ROOT / "molecule" / "inventory.yml"], folder / "cluster", {"MOLECULE_EPHEMERAL_DIRECTORY": str(folder)}
-    )
+    inventories = [LOCAL, ROOT / "molecule" / "inventory.yml"]
+    deployment = Deployment(inventories, FOLDER / "cluster", {"MOLECULE_PROJECT_DIRECTORY": str(ROOT)})
     keep = bool(os.environ.get(KEEP))
     tested = None if keep and deployment.kubeconfig.exists() else molecule("test", "--destroy=never")
     yield Scenario(tested, deployment)
