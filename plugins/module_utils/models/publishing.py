@@ -27,6 +27,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.progress impor
 POD, CONTAINER = "models-publisher", "publisher"
 LIFE = 3600
 """Seconds after which a publishing pod ends by itself, should nobody be left to remove it."""
+ATTEMPTS, PAUSE = 4, 1.0
+"""How often a pod is asked what is on the volume, and seconds between."""
 # The program comes first on standard input, its length on a line before it: a long command line may not pass proxies.
 _BOOTSTRAP = "import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'volume.py', 'exec'))"
 _DOOMED = frozenset(("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "ImagePullBackOff"))
@@ -70,7 +72,7 @@ class Models:
 
     def listed(self) -> dict[str, Any]:
         """What is on the volume."""
-        return {"changed": False, **self._read(self._mounted())}
+        return {"changed": False, **self._ask()[1]}
 
     def published(self, version: str, source: Path, keep: int, judge: list[str]) -> dict[str, Any]:
         """Make a version current, sending it first where it is not there yet.
@@ -81,8 +83,7 @@ class Models:
             checked = volume.check(source, version)
         except (volume.Refusal, OSError) as error:
             raise Failure("model_invalid", f"Version {version}", "cannot be published", str(error)) from error
-        mounted = self._mounted()
-        before = self._read(mounted)
+        mounted, before = self._ask()
         there = {known["version"]: known["digest"] for known in before["versions"]}
         if there.get(version, checked["digest"]) != checked["digest"]:
             raise Failure(
@@ -103,8 +104,7 @@ class Models:
 
         :raises Failure: ``model_refused`` when there is none such.
         """
-        mounted = self._mounted()
-        before = self._read(mounted)
+        mounted, before = self._ask()
         where = f"Claim {self.claim} of namespace {self.namespace}"
         if not before["current"]:
             cause = "has no current version, so there is nothing to roll back"
@@ -136,6 +136,21 @@ class Models:
                 after = self._run((POD, CONTAINER), arguments, feed)
         diff = {key: {"current": state["current"]} for key, state in (("before", before), ("after", after))}
         return {"changed": True, "diff": diff, **after}
+
+    def _ask(self) -> tuple[Mounted, dict[str, Any]]:
+        """A pod that mounts the claim, and what it sees there.
+
+        A pod may end while it is asked, as one does that is scaled down: then another is, as asking changes nothing.
+        """
+        for attempt in range(ATTEMPTS):
+            mounted = self._mounted()
+            try:
+                return mounted, self._read(mounted)
+            except Failure as failure:
+                if failure.code != "exec" or attempt == ATTEMPTS - 1:
+                    raise
+            time.sleep(PAUSE)
+        raise AssertionError("the last attempt returns or raises")
 
     def _mounted(self) -> Mounted:
         found = [

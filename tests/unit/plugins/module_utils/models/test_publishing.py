@@ -256,3 +256,25 @@ def test_the_publishing_pod_is_as_restricted_as_the_systems_own_and_has_no_secre
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert "secret" not in json.dumps(pod).lower().replace("imagepullsecrets", "")
+
+
+@pytest.mark.parametrize(("cut", "good"), [(1, True), (publishing.ATTEMPTS, False)])
+def test_a_pod_that_ends_while_it_is_asked_is_no_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch, cut: int, good: bool
+) -> None:
+    left, really = [cut], pod_exec.run
+
+    def run(*arguments: Any) -> pod_exec.Outcome:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Failure("exec", "A command in pod api-1", "was cut off")
+        return really(*arguments)
+
+    monkeypatch.setattr(pod_exec, "run", run)
+    monkeypatch.setattr(publishing, "PAUSE", 0.0)
+    asking = models(FakeCluster(system_pod()))
+    if good:
+        assert asking.listed()["versions"] == []
+        return
+    with pytest.raises(Failure, match="was cut off"):
+        asking.listed()
