@@ -126,15 +126,15 @@ def measure_up(bench: Bench, runs: int) -> None:
         before = load()
         warm.add(bench.make("up"), before)
         status = bench.status()
-        started = datetime.fromisoformat(status["started"]).timestamp()
+        supervisor = json.loads(Path(status["processes"]).read_text(encoding="utf-8"))
+        started = datetime.fromisoformat(supervisor["started"][:19] + "+00:00").timestamp()
         node.add(condition_time(bench.kubectl("get", "node")["items"][0], "Ready") - started, before)
         deployments = [
             bench.kubectl("get", "deployment", "--namespace", "kube-system", name)
             for name in ("coredns", "metrics-server")
         ]
         addons.add(max(condition_time(deployment, "Available") for deployment in deployments) - started, before)
-        processes = json.loads(Path(status["processes"]).read_text(encoding="utf-8"))["processes"]
-        memory.add(sum(resident(p["pid"]) for p in processes if p["name"] in CONTROL_PLANE), load())
+        memory.add(sum(resident(p["pid"]) for p in supervisor["processes"] if p["name"] in CONTROL_PLANE), load())
     for _ in range(runs):
         before = load()
         idle.add(bench.make("up"), before)
