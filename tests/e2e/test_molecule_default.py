@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import default_name
 from tests.e2e.conftest import Scenario
+from tests.support.deployment import ROOT, Deployment
 
 
 def test_molecule_takes_the_whole_path(scenario: Scenario) -> None:
@@ -19,3 +21,7 @@ def test_molecule_takes_the_whole_path(scenario: Scenario) -> None:
     for step in ("syntax", "create", "converge", "idempotence", "verify"):
         assert (step, "Successful") in steps, f"{step} is not among the steps that succeeded: {steps}"
     print("\n".join(line for line in output.splitlines() if "changed=" in line))
+
+
+def test_the_cluster_of_make_up_is_another_one(deployment: Deployment) -> None:
+    assert deployment.name != default_name(ROOT)
