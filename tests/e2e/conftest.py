@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -45,7 +46,11 @@ def scenario() -> Iterator[Scenario]:
     inventories = [LOCAL, ROOT / "molecule" / "inventory.yml"]
     deployment = Deployment(inventories, FOLDER / "cluster", {"MOLECULE_PROJECT_DIRECTORY": str(ROOT)})
     keep = bool(os.environ.get(KEEP))
-    tested = None if keep and deployment.kubeconfig.exists() else molecule("test", "--destroy=never")
+    tested = None
+    if not keep or not deployment.kubeconfig.exists():
+        # What Molecule remembers of a run that was killed would have it skip the creation.
+        shutil.rmtree(FOLDER / "default", ignore_errors=True)
+        tested = molecule("test", "--destroy=never")
     yield Scenario(tested, deployment)
     if not keep:
         removed = molecule("destroy")
