@@ -21,6 +21,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.errors import 
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster import cgroups, node, preflight, service
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.layout import Layout
 from ansible_collections.groundwork.platform.plugins.module_utils.local_cluster.lifecycle import Embedded, Wanted
+from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 from tests.support.control_plane import find_binary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,18 @@ def cluster(made: Embedded) -> Embedded:
 def wanted(layout: Layout) -> Wanted:
     assert BINARY is not None
     return Wanted(layout, BINARY, timeout=180)
+
+
+def kill_supervisor(layout: Layout) -> int:
+    """Kill it, and return its process when it is gone; a killed process is seen for a while yet."""
+    killed = node.living(layout)
+    assert killed
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while node.living(layout):
+        assert time.monotonic() < deadline, "the supervisor outlived its death"
+        time.sleep(0.01)
+    return killed
 
 
 def config_map(name: str, value: str) -> dict[str, Any]:
@@ -209,9 +222,26 @@ def test_a_killed_api_server_comes_back(cluster: Embedded) -> None:
 
 def test_a_killed_supervisor_is_replaced_and_data_kept(cluster: Embedded) -> None:
     cluster.api.apply(config_map("kept", "one"))
-    os.kill(node.living(cluster.layout), signal.SIGKILL)
+    kill_supervisor(cluster.layout)
     assert cluster.up(wanted(cluster.layout)) is True
     assert kept(cluster, "kept") == "one"
+
+
+def test_a_supervisor_that_is_killed_while_the_cluster_comes_up_is_replaced(cluster: Embedded) -> None:
+    killed: list[int] = []
+
+    class KillsOnce(Progress):
+        """Kills the supervisor when the API server is first waited for."""
+
+        def update(self, text: str) -> None:
+            if text.startswith("waiting for the API server") and not killed:
+                killed.append(kill_supervisor(cluster.layout))
+
+    kill_supervisor(cluster.layout)
+    assert Embedded(cluster.layout, KillsOnce(cluster.layout.name)).up(wanted(cluster.layout)) is True
+    assert killed
+    assert node.living(cluster.layout) not in (0, *killed)
+    assert cluster.status()["node"] == {"name": cluster.layout.name, "ready": True, "reason": ""}
 
 
 def test_a_rebooted_machine_continues_with_its_data(cluster: Embedded) -> None:

@@ -91,6 +91,7 @@ class Api:
 
     def _request(self, method: str, path: str, body: str | None = None, kind: str = "") -> tuple[int, bytes]:
         headers = {"Accept": "application/json", **({"Content-Type": kind} if kind else {})}
+        kept = self._connection is not None
         try:
             connection = self._connection or self._connect()
             self._connection = connection
@@ -99,6 +100,9 @@ class Api:
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            if kept and not isinstance(error, TimeoutError):
+                # A kept connection tells of the API server that was; every request here may be made twice.
+                return self._request(method, path, body, kind)
             raise Unreachable(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
 
     def _connect(self) -> http.client.HTTPSConnection:

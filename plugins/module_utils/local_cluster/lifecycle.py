@@ -60,6 +60,10 @@ class Wanted:
     timeout: float = 180.0
 
 
+class _SupervisorEnded(Failure):
+    """The supervisor went while its cluster was waited for."""
+
+
 class Embedded:
     """One embedded cluster on this machine."""
 
@@ -154,7 +158,12 @@ class Embedded:
         binary = node.adopt(layout, wanted.binary)
         changed = self._write(wanted, binary)
         changed = self._converge_daemons(binary) or changed
-        changed = self._await(wanted) or changed
+        try:
+            changed = self._await(wanted) or changed
+        except _SupervisorEnded:
+            # It may have been dying when it was looked at, or somebody ended it: a new one is tried, once.
+            changed = self._converge_daemons(binary) or changed
+            changed = self._await(wanted) or changed
         node.forget_others(binary)
         return changed
 
@@ -246,6 +255,7 @@ class Embedded:
     def _await(self, wanted: Wanted) -> bool:
         """Wait for API server and node, doing meanwhile what can be done; whether anything was missing."""
         deadline = time.monotonic() + wanted.timeout
+        self._cancelled = False
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(self._load, wanted.images, deadline)
             try:
@@ -345,7 +355,7 @@ class Embedded:
     def _check_daemons(self, deadline: float, problem: str) -> None:
         """Give up at the deadline, or as soon as it is certain that a daemon will not come up."""
         if not node.living(self.layout):
-            raise self._not_up("supervisor", "ended while the cluster came up")
+            raise _SupervisorEnded(*self._why_not_up("supervisor", "ended while the cluster came up"))
         for process in node.status(self.layout).get("processes", []):
             if process.get("restarts", 0) >= HOPELESS and process.get("state") != "running":
                 raise self._not_up(str(process["name"]), f"ended {process['restarts']} times")
@@ -359,10 +369,11 @@ class Embedded:
             )
 
     def _not_up(self, daemon: str, cause: str) -> Failure:
+        return Failure(*self._why_not_up(daemon, cause))
+
+    def _why_not_up(self, daemon: str, cause: str) -> tuple[str, str, str, str, str]:
         log = self.layout.logs / f"{daemon}.log"
-        return Failure(
-            "daemon_failed", f"{daemon} of local cluster {self.layout.name}", cause, _last_line(log), f"see {log}"
-        )
+        return "daemon_failed", f"{daemon} of local cluster {self.layout.name}", cause, _last_line(log), f"see {log}"
 
     # ---- down
 
