@@ -102,9 +102,12 @@ def condition_time(subject: dict[str, Any], kind: str) -> float:
 
 
 def resident(pid: int) -> float:
-    """Return the resident memory of a process in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS:"):
+    """Return the resident memory of a process in MiB; what it shares counts by its share (proportional set size).
+
+    The control plane's processes are one program, so adding their plain resident sizes counts that program once each.
+    """
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     return 0.0
 
