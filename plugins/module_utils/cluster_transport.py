@@ -311,7 +311,7 @@ class Transport:
         }
         tls: dict[str, Any] = {}
         if secure:
-            tls["ssl_context"] = self._tls(credentials)
+            tls["ssl_context"] = self.tls(credentials)
             if connection.tls_server_name:
                 tls["server_hostname"] = tls["assert_hostname"] = connection.tls_server_name
             if not connection.verify:
@@ -324,7 +324,11 @@ class Transport:
         kind = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
         return kind(parts.hostname, port, **options, **tls)
 
-    def _tls(self, credentials: Credentials) -> ssl.SSLContext:
+    def tls(self, credentials: Credentials) -> ssl.SSLContext:
+        """What a connection to the API server trusts and shows, for those that are not made here.
+
+        :raises Failure: ``tls`` or ``credentials``: what the kubeconfig holds cannot be used.
+        """
         connection = self.connection
         try:
             context = ssl.create_default_context(cadata=connection.authority)

@@ -121,7 +121,7 @@ def _open(
         proxy = urlsplit(connection.proxy)
         options = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port, "proxy_type": "http"}
     if connection.server.startswith("https"):
-        options["sslopt"] = {"context": cluster.transport._tls(credentials)}
+        options["sslopt"] = {"context": cluster.transport.tls(credentials)}
         if connection.tls_server_name:
             options["sslopt"]["server_hostname"] = connection.tls_server_name
     try:
