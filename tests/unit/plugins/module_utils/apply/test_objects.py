@@ -186,3 +186,21 @@ def test_schema_of_a_definition() -> None:
     assert problems(size=1, typo=1) == [".spec.typo is unknown"]
     assert problems(size=1, map={"k": 1}) == [".spec.map.k is int, not string"]
     assert problems() == [".spec.size is missing"]
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "kept"),
+    [
+        # A registry need not be asked for what a digest names, and there may be none.
+        ("redis:8.0", "Always", "IfNotPresent"),
+        ("redis:8.0", "Never", "Never"),
+        # Not ours to change: nothing was put in its place.
+        ("other:1", "Always", "Always"),
+    ],
+)
+def test_an_image_that_is_named_by_its_digest_is_not_always_pulled(image: str, policy: str, kept: str) -> None:
+    container = {"name": "c", "image": image, "imagePullPolicy": policy}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}}
+    [rewritten] = rewrite_images([pod], {"docker.io/library/redis:8.0": "localhost/redis@sha256:" + "0" * 64})
+    assert rewritten["spec"]["containers"][0]["imagePullPolicy"] == kept
+    assert container["imagePullPolicy"] == policy
