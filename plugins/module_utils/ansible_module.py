@@ -1,7 +1,7 @@
 # Copyright: groundwork.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one place where the core meets AnsibleModule."""
+"""How every module ends: with what the core returns, or with the sentence and the data of its Failure."""
 
 from __future__ import annotations
 
