@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from ansible_collections.groundwork.platform.plugins.module_utils import pod_exec
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import ApiError
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.models import pod_exec, volume
+from ansible_collections.groundwork.platform.plugins.module_utils.models import volume
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
 POD, CONTAINER = "models-publisher", "publisher"

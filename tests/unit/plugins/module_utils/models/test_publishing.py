@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.groundwork.platform.plugins.module_utils import pod_exec
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import ApiError
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.models import pod_exec, publishing
+from ansible_collections.groundwork.platform.plugins.module_utils.models import publishing
 
 
 def system_pod(name: str = "api-1", ready: bool = True, claim: str = "models", **metadata: Any) -> dict[str, Any]:
