@@ -244,6 +244,37 @@ def test_a_supervisor_that_is_killed_while_the_cluster_comes_up_is_replaced(clus
     assert cluster.status()["node"] == {"name": cluster.layout.name, "ready": True, "reason": ""}
 
 
+def test_a_full_disk_is_named_and_the_next_run_continues(tmp_path: Path) -> None:
+    """The disk fills while the daemons start; what it holds by then must not stand in the way later."""
+    root = tmp_path / "state"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", root], check=True)
+    layout = Layout.of(f"itest-full-{os.getpid()}", ROOT, state_root=root)
+    roomy = preflight.Machine(free_bytes=lambda _path: 2**40)
+    ballast = root / "ballast"
+
+    class FillsTheDisk(Progress):
+        """Takes all room when the daemons are about to start."""
+
+        def update(self, text: str) -> None:
+            if text == "starting the node":
+                with ballast.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(root).free - 2**20)
+
+    try:
+        with pytest.raises(Failure, match=f"the disk of {layout.state} is full") as refusal:
+            Embedded(layout, FillsTheDisk(layout.name), machine=roomy).up(wanted(layout))
+        assert refusal.value.code == "no_space"
+        print(refusal.value.sentence)
+        ballast.unlink()
+        cluster = Embedded(layout, machine=roomy)
+        assert cluster.up(wanted(layout)) is True
+        assert cluster.status()["state"] == "running"
+    finally:
+        Embedded(layout, machine=roomy).down()
+        subprocess.run(["umount", root], check=True)
+
+
 def test_a_rebooted_machine_continues_with_its_data(cluster: Embedded) -> None:
     """After a reboot there are files, and no process, namespace, link or control group."""
     cluster.api.apply(config_map("kept", "two"))

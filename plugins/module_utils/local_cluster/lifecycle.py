@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -41,6 +43,10 @@ VERSION = 1
 PAUSE, DNS = "pause", "coredns"
 # A daemon that died this often will not come by itself: pauses grow, so this takes some 10 s.
 HOPELESS = 7
+# etcd takes its log in pieces of 64 MiB; with less room than one it may not even start.
+_FULL_MIB = 64
+# How components of Kubernetes (klog), etcd and containerd mark what they die of; a panic's stack follows it.
+_GRAVE = re.compile(r'^[EF][0-9]{4} |"level":"(error|panic|fatal)"|level=(error|fatal)|^Error: ')
 _POLL = 0.1
 _NO_PAUSE = "registry.k8s.io/pause:3.10.1"
 
@@ -207,7 +213,8 @@ class Embedded:
         """Have one supervisor run that is the wanted program, in the wanted namespace, with the wanted processes."""
         layout = self.layout
         supervisor = node.living(layout)
-        if supervisor and not node.serves(layout, supervisor, binary):
+        # A daemon that was given up on waits ever longer; what stood against it may be mended by now.
+        if supervisor and (self._given_up() or not node.serves(layout, supervisor, binary)):
             self._progress.update("restarting the cluster's daemons")
             if network.exists(layout):
                 node.stop(layout, supervisor)
@@ -356,9 +363,8 @@ class Embedded:
         """Give up at the deadline, or as soon as it is certain that a daemon will not come up."""
         if not node.living(self.layout):
             raise _SupervisorEnded(*self._why_not_up("supervisor", "ended while the cluster came up"))
-        for process in node.status(self.layout).get("processes", []):
-            if process.get("restarts", 0) >= HOPELESS and process.get("state") != "running":
-                raise self._not_up(str(process["name"]), f"ended {process['restarts']} times")
+        for process in self._given_up():
+            raise self._not_up(str(process["name"]), f"ended {process['restarts']} times")
         if time.monotonic() > deadline:
             raise Failure(
                 "cluster_not_ready",
@@ -368,12 +374,27 @@ class Embedded:
                 f"look at the logs in {self.layout.logs}, then run it again",
             )
 
+    def _given_up(self) -> list[dict[str, Any]]:
+        processes = node.status(self.layout).get("processes", [])
+        enough = 2 if self._disk_is_full() else HOPELESS
+        return [
+            process for process in processes if process.get("restarts", 0) >= enough and process["state"] != "running"
+        ]
+
+    def _disk_is_full(self) -> bool:
+        return shutil.disk_usage(self.layout.state).free < _FULL_MIB * 1024**2
+
     def _not_up(self, daemon: str, cause: str) -> Failure:
         return Failure(*self._why_not_up(daemon, cause))
 
     def _why_not_up(self, daemon: str, cause: str) -> tuple[str, str, str, str, str]:
         log = self.layout.logs / f"{daemon}.log"
-        return "daemon_failed", f"{daemon} of local cluster {self.layout.name}", cause, _last_line(log), f"see {log}"
+        what = f"{daemon} of local cluster {self.layout.name}"
+        # The log of a daemon that died of a full disk ends before it could say so.
+        if self._disk_is_full():
+            evidence = f"the disk of {self.layout.state} is full"
+            return "no_space", what, cause, evidence, "make room and run it again: it continues where it stopped"
+        return "daemon_failed", what, cause, _last_line(log), f"see {log}"
 
     # ---- down
 
@@ -587,12 +608,22 @@ def _brief(problem: str) -> str:
 
 
 def _last_line(path: Path) -> str:
-    """The last line of a log that the daemon itself wrote, cut to a length that fits a sentence."""
+    """What a daemon last said of its end, cut to a length that fits a sentence; a Go panic's stack is no answer."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
+            file.seek(max(0, path.stat().st_size - 16384))
             lines = file.read().decode(errors="replace").splitlines()
-            lines = [line for line in lines if line.strip() and " supervise: " not in line]
     except OSError:
         return ""
-    return lines[-1][-300:] if lines else ""
+    lines = [line for line in lines if line.strip() and " supervise: " not in line]
+    grave = [line for line in lines if _GRAVE.search(line)]
+    return _said((grave or lines or [""])[-1])[-300:]
+
+
+def _said(line: str) -> str:
+    """A line of a log; of one in JSON, as etcd writes them, the message and the error."""
+    with contextlib.suppress(ValueError):
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key))
+    return line

@@ -169,3 +169,19 @@ def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert files.write(path, "content", 0o644) is True
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_what_a_daemon_died_of_is_told_and_not_its_stack(tmp_path: Path) -> None:
+    log = tmp_path / "etcd.log"
+    log.write_text(
+        '{"level":"info","msg":"starting"}\n'
+        '{"level":"panic","msg":"failed to create WAL","error":"no space left on device","stacktrace":"a\\nb"}\n'
+        "panic: failed to create WAL\n\ngoroutine 1 [running]:\nmain.main()\n\tmain.go:57 +0x17b\n"
+        "2026-01-01T00:00:00Z supervise: etcd ended unasked\n"
+    )
+    assert lifecycle._last_line(log) == "failed to create WAL: no space left on device"
+    log.write_text("I0101 12:00:00.000000 1 a.go:1] well\nE0101 12:00:00.000000 1 a.go:2] port in use\nusage: x\n")
+    assert lifecycle._last_line(log).endswith("port in use")
+    log.write_text("plain words\n")
+    assert lifecycle._last_line(log) == "plain words"
+    assert lifecycle._last_line(tmp_path / "absent.log") == ""
