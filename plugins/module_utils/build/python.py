@@ -144,7 +144,9 @@ def unpack(below: Sequence[Path], root: Path, say: Say) -> Path:
     root.mkdir()
     for layer in below:
         with tarfile.open(layer) as tar:
-            tar.extractall(root, filter=_trusted)  # noqa: S202 - made by us
+            # An attribute, since the parameter came with Python 3.11.4 and Debian 12 has 3.11.2.
+            tar.extraction_filter = _trusted
+            tar.extractall(root)  # noqa: S202 - made by us
     for mark in list(root.rglob(".wh.*")):
         gone = mark.with_name(mark.name.removeprefix(".wh."))
         if gone.is_dir() and not gone.is_symlink():

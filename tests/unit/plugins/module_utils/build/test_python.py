@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,15 @@ def test_nothing_of_this_machine_stays_in_the_packages(tmp_path):
         "/site/tool-1.dist-info/METADATA",
         "/site/tool/__init__.py",
     ]
+
+
+def test_layers_are_unpacked_by_a_python_without_extraction_filters(tmp_path, monkeypatch):
+    """Debian 12 has Python 3.11.2; the parameter came with 3.11.4."""
+    with_filter = tarfile.TarFile.extractall
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda self, path: with_filter(self, path))
+    (tmp_path / "owned").write_text("kept")
+    with tarfile.open(tmp_path / "layer.tar", "w") as tar:
+        tar.add(tmp_path / "owned", "usr/bin/owned")
+        tar.add(tmp_path / "owned", "usr/bin/.wh.gone")
+    root = python.unpack([tmp_path / "layer.tar"], tmp_path / "root", lambda _text: None)
+    assert [path.name for path in root.rglob("*") if path.is_file()] == ["owned"]
