@@ -48,9 +48,7 @@ def test_no_connection_breaks_a_policy(deployment: Deployment) -> None:
     # The kernel remembers connections to pods that are gone for days, and whose they were cannot be told any more.
     pods = ipaddress.ip_network(POD_CIDR)
     gone = {
-        flow
-        for flow in flows
-        if ipaddress.ip_address(flow.server) in pods and rules.name(flow.server) == flow.server
+        flow for flow in flows if ipaddress.ip_address(flow.server) in pods and rules.name(flow.server) == flow.server
     }
     print(f"to pods that are gone: {len(gone)}")
     refused = [flow for flow in flows - gone if not rules.allow(flow)]
