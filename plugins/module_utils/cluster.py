@@ -14,7 +14,7 @@ import dataclasses
 import json
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import ClusterAuth
@@ -87,6 +87,20 @@ class Listing:
 
     items: list[Object]
     resource_version: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Part of the objects of one kind.
+
+    :param remaining: how many are to come, as far as the server says so.
+    :param first: whether the list begins here; also in the middle, when it had to begin again.
+    """
+
+    items: list[Object]
+    resource_version: str
+    remaining: int
+    first: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +182,20 @@ class Cluster:
             )
         return resource
 
+    def versions(self, group: str) -> Lines:
+        """The versions that the server serves of an API group, the preferred one first; none of an unknown group."""
+        if not group:
+            return ["v1"]
+        try:
+            answer = self.transport.request("GET", f"/apis/{group}")
+        except ApiError as error:
+            if error.status == 404:
+                return []
+            raise
+        preferred = (answer.get("preferredVersion") or {}).get("version")
+        found = [str(version["version"]) for version in answer.get("versions") or []]
+        return sorted(found, key=lambda version: version != preferred)
+
     def _discover(self, api_version: str) -> dict[str, Resource] | None:
         path = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         try:
@@ -209,30 +237,47 @@ class Cluster:
         :param labels: label selector.
         :param fields: field selector.
         """
+        items: list[Object] = []
+        version = ""
+        for page in self.pages(resource, namespace, labels, fields, patience):
+            items = page.items if page.first else items + page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    def pages(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        patience: float | None = None,
+    ) -> Iterator[Page]:
+        """As :meth:`list`, page by page, for who need not hold all of it."""
         query: dict[str, Any] = {"limit": PAGE}
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        items: list[Object] = []
+        first = True
         while True:
             try:
-                page = self._request("GET", resource, namespace, None, query, patience=patience)
+                answer = self._request("GET", resource, namespace, None, query, patience=patience)
             except ApiError as error:
                 if error.status != 410 or "continue" not in query:
                     raise
                 # The pages' common version has been compacted away: begin again, in one piece.
                 query = {key: value for key, value in query.items() if key != "continue"} | {"limit": MANY}
-                items = []
+                first = True
                 continue
-            for item in page.get("items") or []:
+            metadata, items = answer["metadata"], answer.get("items") or []
+            for item in items:
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
-                items.append(item)
-            token = page["metadata"].get("continue")
-            if not token:
-                return Listing(items, str(page["metadata"].get("resourceVersion") or ""))
-            query["continue"] = token
+            version = str(metadata.get("resourceVersion") or "")
+            yield Page(items, version, int(metadata.get("remainingItemCount") or 0), first)
+            if not metadata.get("continue"):
+                return
+            query["continue"], first = metadata["continue"], False
 
     def apply(
         self,
@@ -278,10 +323,12 @@ class Cluster:
             self._request("POST", resource, obj["metadata"].get("namespace"), None, query, obj, name_of=obj)
         )
 
-    def replace(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
+    def replace(
+        self, resource: Resource, obj: Mapping[str, Any], field_manager: str = FIELD_MANAGER, dry_run: bool = False
+    ) -> Object:
         """Put an object in place of the one with the same resourceVersion."""
         metadata = obj["metadata"]
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": field_manager, **({"dryRun": "All"} if dry_run else {})}
         return self._object(self._request("PUT", resource, metadata.get("namespace"), metadata["name"], query, obj))
 
     def merge(
@@ -301,6 +348,20 @@ class Cluster:
             self._request("PATCH", resource, namespace, name, query, patch, kind, subresource=subresource)
         )
 
+    def json_patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None,
+        operations: Sequence[Mapping[str, Any]],
+        field_manager: str = FIELD_MANAGER,
+    ) -> Object:
+        """JSON patch; guard it by replacing ``/metadata/resourceVersion`` with the one that was read."""
+        query = {"fieldManager": field_manager}
+        return self._object(
+            self._request("PATCH", resource, namespace, name, query, operations, "application/json-patch+json")
+        )
+
     def delete(
         self,
         resource: Resource,
@@ -309,20 +370,24 @@ class Cluster:
         propagation: str = "Background",
         uid: str | None = None,
         dry_run: bool = False,
+        version: str | None = None,
     ) -> bool:
         """Delete an object; False when there was none, or another one under that name than ``uid``.
 
         :param propagation: Background, Foreground or Orphan.
+        :param version: only while it has this resourceVersion; False when it has another.
         """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if uid:
             body["preconditions"] = {"uid": uid}
+        if version:
+            body["preconditions"] = {**body.get("preconditions", {}), "resourceVersion": version}
         if dry_run:
             body["dryRun"] = ["All"]
         try:
             self._request("DELETE", resource, namespace, name, None, body)
         except ApiError as error:
-            if error.status == 404 or (error.status == 409 and uid):
+            if error.status == 404 or (error.status == 409 and (uid or version)):
                 return False
             raise
         return True
@@ -369,7 +434,7 @@ class Cluster:
         namespace: str | None,
         name: str | None,
         query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Any = None,
         content_type: str = "application/json",
         subresource: str = "",
         patience: float | None = None,
