@@ -392,13 +392,18 @@ class Cluster:
             raise
         return True
 
-    def logs(self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False) -> Lines:
-        """Last lines of a container's log; none when there is no log (any more)."""
+    def logs(
+        self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False, timeout: float = 5.0
+    ) -> Lines:
+        """Last lines of a container's log; none when there is no log (any more).
+
+        :param timeout: seconds for which its node may take to answer.
+        """
         query: dict[str, Any] = {"container": container, "tailLines": tail, "limitBytes": 65536}
         if previous:
             query["previous"] = "true"
         try:
-            text = self.transport.text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, patience=0)
+            text = self.transport.text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, 0, timeout)
         except (ApiError, Unreachable):
             return []
         return text.splitlines()[-tail:]

@@ -103,6 +103,18 @@ class Unreachable(Failure):
         return Failure(self.code, self.object, self.cause, self.evidence, self.hint).as_dict()
 
 
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whatever its status.
+
+    :param headers: by names in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 @dataclasses.dataclass
 class Clock:
     """Time, so that tests can simulate it."""
@@ -189,12 +201,41 @@ class Transport:
         )
         return json.loads(text) if text else None
 
-    def text(self, path: str, query: Mapping[str, Any] | None = None, patience: float | None = None) -> str:
-        """Read something that is not JSON, such as a log."""
-        data = self._retrying(
-            lambda: self._send("GET", path, query, None, "", stream=False, accept="*/*").data, "GET", path, patience
+    def text(
+        self,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        patience: float | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> str:
+        """Read something that is not JSON, such as a log.
+
+        :param timeout: seconds for each try, where whoever the server asks (a node) may be gone.
+        """
+
+        def attempt() -> Any:
+            return self._send("GET", path, query, None, "", stream=False, accept="*/*", timeout=timeout).data
+
+        return bytes(self._retrying(attempt, "GET", path, patience)).decode("utf-8", errors="replace")
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> Answer:
+        """Ask once what is behind the API server (a proxied Service), and take any status for an answer.
+
+        :param timeout: seconds to wait for it.
+        :raises Unreachable: no answer.
+        """
+        response = self._send(
+            method, path, query, None, "", stream=False, accept="*/*", timeout=timeout, headers=headers, any_status=True
         )
-        return bytes(data).decode("utf-8", errors="replace")
+        fields = {str(name).lower(): str(value) for name, value in response.headers.items()}
+        return Answer(int(response.status), fields, bytes(response.data))
 
     def stream(self, path: str, query: Mapping[str, Any]) -> Stream:
         """Open a long answer. Tried once: whoever watches has its own way to go on.
@@ -243,12 +284,17 @@ class Transport:
         content_type: str,
         stream: bool,
         accept: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+        any_status: bool = False,
     ) -> Any:
         for again in (False, True):
-            pool, headers = self._ready(renew=again)
-            headers["Accept"] = accept
+            pool, sent = self._ready(renew=again)
+            sent["Accept"] = accept
             if body is not None:
-                headers["Content-Type"] = content_type
+                sent["Content-Type"] = content_type
+            for name, value in (headers or {}).items():
+                sent[name] = value
             target = self._prefix + path + ("?" + urlencode(query) if query else "")
             self.requests += 1
             try:
@@ -256,11 +302,11 @@ class Transport:
                     method,
                     target,
                     body=body,
-                    headers=headers,
+                    headers=sent,
                     retries=False,
                     redirect=False,
                     preload_content=not stream,
-                    timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=None if stream else READ_TIMEOUT),
+                    timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=None if stream else timeout),
                 )
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise self._unreachable(error) from error
@@ -270,7 +316,7 @@ class Transport:
                 response.drain_conn()
                 continue
             break
-        if response.status < 300:
+        if response.status < 300 or any_status:
             return response
         raise self._refused(response, method, path)
 
