@@ -16,13 +16,17 @@ description:
   - An object is judged by the rules of its kind; of workloads only the pods of the new revision count.
   - What will not heal by itself (an image that does not exist, a missing Secret, a refusal by Pod Security, a crash
     loop, and so on) ends the wait at once or after a short grace, and the failure names the root cause with the
-    chain from the workload to the container, the last log lines and events.
+    chain from the workload to the container, the last log lines and events. What only waits for something else that
+    is broken is listed after that, and a component that crashes while what it needs is still on its way is waited for.
+  - Metrics and HTTP answers can be made part of the verdict.
+  - While it waits it shows one line for each change on a terminal and in AWX, and nothing in other logs.
 extends_documentation_fragment:
   - groundwork.platform.auth
+  - groundwork.platform.gate
 attributes:
   check_mode:
     support: full
-    description: Looks once, without waiting, and does not fail.
+    description: Looks once, without waiting, and does not fail. Each metric and HTTP gate is asked once.
   diff_mode:
     support: N/A
     description: Does not change anything, so there is nothing to compare.
@@ -48,16 +52,11 @@ options:
       - Seconds after which the verdict is bad if it is not good before.
     type: float
     default: 300
-  stable_for:
-    description:
-      - Seconds for which everything has to stay ready without a restart before the verdict is good.
-    type: float
-    default: 0
-  max_restarts:
-    description:
-      - Restarts of one container after which its crashing counts as permanent.
-    type: int
-    default: 3
+notes:
+  - It needs to list and watch the kinds it is given, and Pods, Events, ReplicaSets and other kinds that tell how those
+    fare. What it may not read it does without, and says so.
+  - Before it shows a log it reads the Secrets that the failing pod uses, so as to mask their values.
+  - Waits in the foreground, C(async) is refused.
 seealso:
   - module: groundwork.platform.apply
   - module: kubernetes.core.k8s_info
@@ -79,6 +78,49 @@ EXAMPLES = r"""
       metadata:
         name: api
         namespace: shop
+
+- name: Hold a release to its error rate and to its own health page
+  groundwork.platform.health_gate:
+    src: manifests/
+    namespace: shop
+    stable_for: 60
+    no_progress_timeout: 120
+    error_budget:
+      restarts: 5
+    metric_gates:
+      - name: error rate
+        service: {namespace: monitoring, name: prometheus, port: "9090"}
+        query: >-
+          sum(rate(http_requests_total{namespace="shop", status=~"5.."}[1m]))
+          / sum(rate(http_requests_total{namespace="shop"}[1m]))
+        condition: <= 0.01
+        for: 60
+        no_data: wait
+      - name: latency
+        url: https://prometheus.example
+        query: histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[2m])))
+        condition: <= baseline * 1.2
+        baseline: 600
+        no_data: pass
+    http_gates:
+      - name: health page
+        service: {name: api, port: http}
+        path: /health
+        body: database == 'up'
+        successes: 3
+
+- name: Wait for a custom resource by a rule of one's own
+  groundwork.platform.health_gate:
+    definition:
+      apiVersion: example.com/v1
+      kind: Import
+      metadata: {name: nightly, namespace: shop}
+    readiness_rules:
+      - group: example.com
+        kind: Import
+        ready: status.phase == 'Done'
+        failed: status.phase == 'Rejected'
+        message: status.reason
 """
 
 RETURN = r"""
@@ -101,6 +143,21 @@ objects:
     message:
       description: What its rule says of it.
       type: str
+checks:
+  description: State of each metric and HTTP gate.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: Which one.
+      type: str
+    state:
+      description: V(ready) or, in check mode, V(progressing) or V(failed).
+      type: str
+    message:
+      description: What was seen.
+      type: str
 notes:
   description: What is to be told although all is well, such as an autoscaler without metrics.
   type: list
@@ -116,7 +173,9 @@ failure:
   returned: failure
   contains:
     code:
-      description: Kind of the cause, such as V(image_not_found), V(crash_loop) or V(timeout).
+      description: >-
+        Kind of the cause, such as V(image_not_found), V(crash_loop), V(metric_violated), V(no_progress), V(unstable) or
+        V(timeout).
       type: str
     object:
       description: Which object is not healthy.
@@ -130,12 +189,16 @@ failure:
     hint:
       description: What to do.
       type: str
+    because:
+      description: What has to be put right first; empty for a root of the trouble, as the first reason is.
+      type: str
     chain:
       description: From the object down to the container.
       type: list
       elements: str
     logs:
-      description: Last lines of the container's log, without what looks like a credential.
+      description: >-
+        Last lines of the container's log, without the values of the pod's Secrets and what looks like a credential.
       type: list
       elements: str
     events:
@@ -143,7 +206,7 @@ failure:
       type: list
       elements: str
     all:
-      description: All reasons, causes first.
+      description: All reasons, roots first, each with the fields above.
       type: list
       elements: dict
 """
@@ -154,7 +217,7 @@ from typing import Any
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.objects import load
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule, connect
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, gate_targets
-from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options, gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
 
@@ -166,29 +229,24 @@ def main() -> None:
             "src": {"type": "path"},
             "namespace": {"type": "str"},
             "timeout": {"type": "float", "default": 300},
-            "stable_for": {"type": "float", "default": 0},
-            "max_restarts": {"type": "int", "default": 3},
+            **gate_argument_spec(),
         },
         concealed=("definition",),
         required_one_of=[["definition", "src"]],
     )
 
     def work(params: Mapping[str, Any]) -> dict[str, Any]:
+        options = Options.from_params(params, params["timeout"], params["namespace"])
         cluster = connect(params)
         targets = gate_targets(load(params["definition"], params["src"]), cluster, params["namespace"])
-        gate = Gate(
-            cluster,
-            targets,
-            params["timeout"],
-            params["stable_for"],
-            Policy(max_restarts=params["max_restarts"]),
-            Progress(params["namespace"] or cluster.connection.context or "gate"),
-        )
+        progress = Progress(params["namespace"] or cluster.connection.context or "gate")
+        gate = Gate(cluster, targets, progress=progress, options=options)
         verdict = gate.look() if module.check_mode else gate.run()
         return {
             "changed": False,
             "verdict": "healthy" if verdict.healthy else "not_healthy",
             "objects": verdict.objects,
+            "checks": verdict.checks,
             "notes": verdict.notes,
             "seconds": verdict.seconds,
         }

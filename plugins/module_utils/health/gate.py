@@ -6,50 +6,37 @@
 from __future__ import annotations
 
 import dataclasses
-import queue
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster import (
-    ApiError,
-    Cluster,
-    Object,
-    Resource,
-    Watcher,
-    WatchEvent,
-    describe,
-)
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.health import rules
+from ansible_collections.groundwork.platform.plugins.module_utils.health import checks
+from ansible_collections.groundwork.platform.plugins.module_utils.health.causes import RUNTIME, Causes
+from ansible_collections.groundwork.platform.plugins.module_utils.health.evidence import SHOWN, Evidence
 from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Assessment, Diagnosis, Judge
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
-from ansible_collections.groundwork.platform.plugins.module_utils.health.view import Kind, View, event_count, kind_of
+from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import redact
+from ansible_collections.groundwork.platform.plugins.module_utils.health.view import kind_of
+from ansible_collections.groundwork.platform.plugins.module_utils.health.watching import SEARCH, Watching
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
-LOG_LINES = 15
-EVENTS = 5
 LOST_PATIENCE = 120.0
 """Seconds without an answer from the API server after which the gate says so instead of waiting for its deadline."""
-CATCH_UP = 1.5
-"""Seconds to let the watches catch up after an interruption, before what they show condemns anyone."""
-SEARCH = 2.0
-"""Seconds between two looks for objects that only have to exist."""
 SETTLE = 0.25
 """Seconds between the first sign of a bad verdict and the verdict."""
 QUIET = 0.05
 """Seconds between two judgements at least, so that a flood of events is judged together."""
-
-_APPS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
-# Cluster-wide kinds of which there may be many large objects: watch those that are meant, by name.
-_BY_NAME = ("CustomResourceDefinition", "Namespace", "APIService", "PersistentVolume")
+BUSY = 0.2
+"""The same at most, where judging thousands of pods takes its time."""
 
 
 @dataclasses.dataclass(eq=False)
 class GateFailed(Failure):
     """The release is not healthy.
 
-    :param diagnoses: each reason with its chain, last log lines and events; the first is the one of the sentence.
+    :param diagnoses: each reason with its chain, last log lines and events: roots first, then what follows from them.
     """
 
     diagnoses: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -72,12 +59,14 @@ class Verdict:
     :param objects: state of each target.
     :param notes: what is to be told nevertheless.
     :param seconds: how long it took.
+    :param checks: state of each metric and HTTP gate: name, state and message.
     """
 
     healthy: bool
     objects: list[dict[str, str]]
     notes: list[str]
     seconds: float
+    checks: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
 class Gate:
@@ -87,6 +76,7 @@ class Gate:
     :param timeout: seconds for all of it.
     :param stable_for: seconds for which everything has to stay ready, without a restart.
     :param existing: the targets have just been applied: those that are ready when they exist need not be looked for.
+    :param options: all that a gate can be told, in place of ``timeout``, ``stable_for`` and ``policy``.
     """
 
     def __init__(
@@ -98,214 +88,206 @@ class Gate:
         policy: Policy | None = None,
         progress: Progress | None = None,
         existing: bool = False,
+        options: Options | None = None,
     ) -> None:
         self.cluster = cluster
         self.targets = list(targets)
-        self._unseen = [] if existing else [item for item in self.targets if not rules.has_state(kind_of(item))]
-        self._next_search = 0.0
-        self.timeout = timeout
-        self.stable_for = stable_for
-        self.judge = Judge(self.targets, policy)
-        self.view = View()
+        self.options = options or Options(timeout=timeout, stable_for=stable_for, policy=policy or Policy())
+        self.judge = Judge(self.targets, self.options.policy, self.options.rules)
         self.progress = progress or Progress("gate")
-        self._queue: queue.SimpleQueue[WatchEvent] = queue.SimpleQueue()
-        self._watchers: list[Watcher] = []
-        self._waiting_for: set[Watcher] = set()
-        self._lost: dict[Watcher, tuple[float, Failure]] = {}
-        self._judge_from = 0.0
-        self._denials: dict[Watcher, int] = {}
-        self._named: dict[Watcher, str] = {}
+        self._watching = Watching(cluster, self.targets, self.options.rules, existing, self._take_answer)
+        self.judge.denied, self.judge.missing = self._watching.denied, self._watching.missing
+        self._evidence = Evidence(cluster, self._watching.view)
+        self._standings = [checks.Standings(check) for check in self.options.checks]
+        self._runners = [checks.Runner(cluster, item, self._watching.queue.put) for item in self._standings]
+        self._breaks: list[str] = []
+        self._held: dict[str, Any] = {}
 
     def run(self) -> Verdict:
         """Wait for the verdict.
 
-        :raises GateFailed: it is bad; the code is the cause's, or ``timeout``.
+        :raises GateFailed: it is bad; the code is the cause's, or ``timeout``, ``no_progress`` or ``unstable``.
         :raises Failure: ``unreachable``: the API server stopped answering.
         """
         started = self.cluster.clock.now()
         try:
-            self._start()
+            self._watching.start()
+            for runner in self._runners:
+                runner.start()
             return self._wait(started)
         finally:
-            for watcher in self._watchers:
-                watcher.stop()
+            self._stop()
 
     def look(self) -> Verdict:
         """The state at this moment, without waiting for anything but the answers."""
         started = self.cluster.clock.now()
+        watching = self._watching
         try:
-            self._start()
-            while self._waiting_for and self.cluster.clock.now() < started + min(self.timeout, 30.0):
-                self._receive(0.5)
-            self._search()
-            assessment = self.judge.assess(self.view, self.cluster.clock.now())
+            watching.start()
+            for standings, runner in zip(self._standings, self._runners, strict=True):
+                standings.begin(started)
+                self._take_answer(runner.ask())
+            while watching.absent and self.cluster.clock.now() < started + min(self.options.timeout, 30.0):
+                watching.receive(0.5)
+            watching.search()
+            assessment = self.judge.assess(watching.view, self.cluster.clock.now())
         finally:
-            for watcher in self._watchers:
-                watcher.stop()
-        healthy = assessment.ready and not self._waiting_for
-        return self._verdict(assessment, healthy, started)
+            self._stop()
+        good = all(item.last and item.last.finding is checks.Finding.GOOD for item in self._standings)
+        return self._verdict(assessment, assessment.ready and good and not watching.absent, started)
 
-    # Watching
+    def _stop(self) -> None:
+        for runner in self._runners:
+            runner.stop()
+        self._watching.stop()
 
-    def _start(self) -> None:
-        for resource, namespace, name in self._watched():
-            fields = f"metadata.name={name}" if name else ""
-            watcher = Watcher(self.cluster, resource, self._queue.put, namespace, fields=fields)
-            self._watchers.append(watcher)
-            self._named[watcher] = name
-            self._waiting_for.add(watcher)
-            watcher.start()
-
-    def _search(self) -> None:
-        """Look for the targets that only have to exist; those that are there are not looked for again."""
-        now = self.cluster.clock.now()
-        if not self._unseen or now < self._next_search:
-            return
-        self._unseen = [target for target in self._unseen if not self._exists(target)]
-        self.judge.missing = {describe(target) for target in self._unseen}
-        self._next_search = now + SEARCH
-
-    def _exists(self, target: Object) -> bool:
-        resource = self.cluster.find_resource(target["apiVersion"], target["kind"])
-        if resource is None:
-            return False
-        metadata = target["metadata"]
-        try:
-            return self.cluster.get(resource, metadata["name"], metadata.get("namespace")) is not None
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            self.judge.denied[kind_of(target)] = error.evidence
-            return True
-
-    def _watched(self) -> Iterable[tuple[Resource, str | None, str]]:
-        """What to watch: each kind once in each namespace, however many objects of it there are."""
-        wanted: dict[tuple[Kind, str, str], Resource] = {}
-
-        def want(api_version: str, kind: str, namespace: str = "", name: str = "") -> None:
-            resource = self.cluster.find_resource(api_version, kind)
-            if resource is None:
-                return
-            key = ((resource.group, kind), namespace if resource.namespaced else "", name)
-            wanted.setdefault(key, resource)
-
-        for target in self.targets:
-            kind = kind_of(target)
-            if not rules.has_state(kind):
-                continue
-            namespace = str(target["metadata"].get("namespace") or "")
-            by_name = target["metadata"]["name"] if kind[1] in _BY_NAME else ""
-            want(target["apiVersion"], target["kind"], namespace, by_name)
-            for api_version, name in _surroundings(kind):
-                want(api_version, name, namespace)
-        return [(resource, namespace or None, name) for (_kind, namespace, name), resource in wanted.items()]
-
-    def _receive(self, timeout: float) -> None:
-        """Take in one event, and all that have come with it."""
-        try:
-            event = self._queue.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
-            return
-        while True:
-            self._take(event)
-            try:
-                event = self._queue.get_nowait()
-            except queue.Empty:
-                return
-
-    def _take(self, event: WatchEvent) -> None:
-        resource, watcher = event.watcher.resource, event.watcher
-        kind = (resource.group, resource.kind)
-        if event.type == "SYNC":
-            self._waiting_for.discard(watcher)
-            self.judge.denied.pop(kind, None)
-            for item in event.objects:
-                _slim(kind, item)
-            self.view.sync(kind, event.objects, watcher.namespace, self._named[watcher])
-        elif event.type in ("ADDED", "MODIFIED"):
-            _slim(kind, event.objects[0])
-            self.view.put(kind, event.objects[0])
-        elif event.type == "DELETED":
-            self.view.remove(kind, event.objects[0])
-        elif event.type == "LOST" and event.error is not None:
-            since = self._lost.get(watcher, (self.cluster.clock.now(), event.error))[0]
-            self._lost[watcher] = (since, event.error)
-        elif event.type == "BACK":
-            self._lost.pop(watcher, None)
-            self._judge_from = self.cluster.clock.now() + CATCH_UP
-        elif event.type == "DENIED" and event.error is not None:
-            self._deny(watcher, kind, event.error)
-
-    def _deny(self, watcher: Watcher, kind: Kind, error: Failure) -> None:
-        """Do without a kind that may not be watched; once more first, since a restarting server denies everything."""
-        self._denials[watcher] = self._denials.get(watcher, 0) + 1
-        if self._denials[watcher] > 1 or error.code == "unauthorised":
-            self._waiting_for.discard(watcher)
-            self._lost.pop(watcher, None)
-            if error.code == "unauthorised":
-                raise error
-            self.judge.denied[kind] = error.evidence or error.cause
+    def _take_answer(self, event: checks.CheckEvent) -> None:
+        event.standings.take(event.outcome, event.asked)
 
     # Waiting
 
     def _wait(self, started: float) -> Verdict:
-        clock = self.cluster.clock
-        deadline = started + self.timeout
+        clock, watching, options = self.cluster.clock, self._watching, self.options
+        deadline = started + options.timeout
         ready_since: float | None = None
-        restarts = 0
-        next_look = 0.0
+        moved_at, restarts, next_look = started, 0, 0.0
         while True:
-            self._receive(min(max(next_look - clock.now(), 0.0), 5.0) if not self._queue_full() else 0.0)
-            self._search()
+            watching.receive(min(max(next_look - clock.now(), 0.0), 5.0) if watching.queue.empty() else 0.0)
+            watching.search()
             now = clock.now()
             if now >= deadline:
-                raise self._timed_out(self.judge.assess(self.view, now))
-            next_look = min(deadline, now + (SEARCH if self._unseen else 5.0))
+                raise self._timed_out(self.judge.assess(watching.view, now), ready_since)
+            next_look = min(deadline, now + (SEARCH if watching.searching else 5.0))
             if self._interrupted(now):
+                # Nobody can be seen to move meanwhile.
+                moved_at = now
                 continue
-            assessment = self.judge.assess(self.view, now)
-            if now < self._judge_from:
-                next_look = self._judge_from
+            assessment = self.judge.assess(watching.view, now)
+            took, moved = clock.now() - now, assessment.moved
+            if now < watching.judge_from:
+                next_look = watching.judge_from
                 continue
-            if assessment.doomed:
+            if assessment.doomed or self._refused(now):
                 # What tells why may be a moment behind on another watch.
                 clock.sleep(SETTLE)
-                self._receive(0.0)
-                assessment = self.judge.assess(self.view, clock.now())
-                if assessment.doomed:
-                    raise self._condemned(assessment.doomed)
-                continue
+                watching.receive(0.0)
+                assessment = self.judge.assess(watching.view, clock.now())
+                self._raise_if_condemned(assessment)
             if assessment.next_check is not None:
                 next_look = min(next_look, assessment.next_check)
+            if moved or assessment.moved or assessment.ready:
+                moved_at = now
+            if options.no_progress_timeout:
+                next_look = min(next_look, moved_at + options.no_progress_timeout)
+                if now - moved_at >= options.no_progress_timeout:
+                    raise self._stood_still(assessment)
             if not assessment.ready:
+                if ready_since is not None:
+                    self._begin_anew(assessment)
                 ready_since = None
-                self.progress.update(self._waiting_text(assessment))
-                clock.sleep(QUIET)
+                self._tell(self._waiting_text(assessment))
+                if any(item.code == "unschedulable" for item in [*assessment.likely, *assessment.doomed]):
+                    watching.watch_nodes()
+                clock.sleep(min(max(QUIET, 2 * took), BUSY))
                 continue
+            if ready_since is not None and assessment.restarts > restarts:
+                self._breaks.append("a container was restarted")
             if ready_since is None or assessment.restarts > restarts:
                 ready_since = now
+                self._begin_checks(now)
             restarts = assessment.restarts
-            if now - ready_since >= self.stable_for:
+            standing = [(item.check.title, item.judge(now)) for item in self._standings]
+            failing = [(title, stand) for title, stand in standing if stand.verdict is checks.Verdict.FAILED]
+            if failing:
+                raise self._failed_checks(failing)
+            open_checks = [title for title, stand in standing if stand.verdict is not checks.Verdict.PASSED]
+            if now - ready_since >= options.stable_for and not open_checks:
                 return self._verdict(assessment, True, started)
-            next_look = min(next_look, ready_since + self.stable_for)
-            self.progress.update(
-                f"all {len(self.targets)} objects are ready; seeing whether they stay so for {self.stable_for:.0f} s"
-            )
-
-    def _queue_full(self) -> bool:
-        return not self._queue.empty()
+            if now - ready_since < options.stable_for:
+                next_look = min(next_look, ready_since + options.stable_for)
+            next_look = min([next_look, *(stand.next_check for _title, stand in standing if stand.next_check)])
+            self._tell(self._ready_text(standing, now - ready_since < options.stable_for))
 
     def _interrupted(self, now: float) -> bool:
         """Whether the view can't be judged now: not complete yet, or out of date since the server does not answer."""
-        if self._lost:
-            since, error = min(self._lost.values(), key=lambda pair: pair[0])
+        lost = self._watching.lost
+        if lost is not None:
+            since, error = lost
             if now - since > LOST_PATIENCE:
                 raise error
             # The first break of an idle connection is nothing to tell.
             if now - since > 1.0:
-                self.progress.update(f"the API server does not answer, trying again: {error.evidence or error.cause}")
+                self._tell(f"the API server does not answer, trying again: {error.evidence or error.cause}")
             return True
-        return bool(self._waiting_for)
+        return bool(self._watching.absent)
+
+    def _begin_checks(self, now: float) -> None:
+        for standings, runner in zip(self._standings, self._runners, strict=True):
+            standings.begin(now)
+            runner.now()
+
+    def _begin_anew(self, assessment: Assessment) -> None:
+        """Something that was ready is no longer."""
+        late = [status for status in assessment.statuses if not status.readiness.ready]
+        self._breaks.append(f"{_brief(late[0].target)} {late[0].readiness.message}")
+        for standings in self._standings:
+            standings.end()
+
+    def _refused(self, now: float) -> list[tuple[str, checks.Standing]]:
+        """Checks whose question itself is wrong: no need to wait for the objects."""
+        standing = [(item.check.title, item.judge(now)) for item in self._standings]
+        return [(title, stand) for title, stand in standing if stand.code == "check_refused"]
+
+    # What waits for what
+
+    def _causes(self) -> Causes:
+        found = []
+        for target in self.targets:
+            metadata = target["metadata"]
+            live = self._watching.view.get(kind_of(target), str(metadata.get("namespace") or ""), metadata["name"])
+            found.append(live or target)
+        return Causes(found)
+
+    def _raise_if_condemned(self, assessment: Assessment) -> None:
+        """End the wait for the doomed, unless all that they lack is still on its way.
+
+        :raises GateFailed: some of them are doomed whatever becomes of the rest.
+        """
+        refused = self._refused(self.cluster.clock.now())
+        if refused:
+            raise self._failed_checks(refused)
+        self._release(assessment)
+        if not assessment.doomed:
+            return
+        self._evidence.read(item for item in assessment.doomed if item.code in RUNTIME)
+        waiting = self._causes().waiting(assessment, self._evidence.logs)
+        if len(waiting) < len(assessment.doomed):
+            raise self._condemned(assessment.doomed + _of_targets(assessment.likely, waiting))
+        for number, needed in waiting.items():
+            diagnosis = assessment.doomed[number]
+            pod = diagnosis.signal.pod if diagnosis.signal else None
+            if pod is not None:
+                self._held[str(pod["metadata"].get("uid"))] = (pod, needed)
+            self._tell(f"{_brief(diagnosis.target)} waits for {', '.join(_brief(name) for name in sorted(needed))}")
+
+    def _release(self, assessment: Assessment) -> None:
+        """Give pods that waited for something a fresh start once it is there."""
+        ready = {status.target for status in assessment.statuses if status.readiness.ready}
+        for uid, (pod, needed) in list(self._held.items()):
+            if needed <= ready:
+                live = next(
+                    (item.signal.pod for item in assessment.doomed if item.signal and _uid(item.signal.pod) == uid), pod
+                )
+                self.judge.forgive(live or pod)
+                del self._held[uid]
+                assessment.doomed[:] = [
+                    item for item in assessment.doomed if not (item.signal and _uid(item.signal.pod) == uid)
+                ]
+
+    # Saying what goes on
+
+    def _tell(self, text: str) -> None:
+        self.progress.update(redact(text))
 
     def _waiting_text(self, assessment: Assessment) -> str:
         late = [status for status in assessment.statuses if not status.readiness.ready]
@@ -315,6 +297,15 @@ class Gate:
         hint = f" ({telling[0].signal.subject} {telling[0].signal.cause})" if telling and telling[0].signal else ""
         return f"waiting for {len(late)} of {len(assessment.statuses)} objects: {text}{more}{hint}"
 
+    def _ready_text(self, standing: Sequence[tuple[str, checks.Standing]], settling: bool) -> str:
+        text = f"all {len(self.targets)} objects are ready"
+        waiting = [(title, stand) for title, stand in standing if stand.verdict is checks.Verdict.WAITING]
+        if waiting:
+            title, stand = waiting[0]
+            more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+            return f"{text}; waiting for {title}{more}: {stand.text}"
+        return text + (f"; seeing whether they stay so for {self.options.stable_for:.0f} s" if settling else "")
+
     # Verdicts
 
     def _verdict(self, assessment: Assessment, healthy: bool, started: float) -> Verdict:
@@ -322,126 +313,118 @@ class Gate:
             {
                 "object": status.target,
                 "state": status.readiness.state.value,
-                "message": status.readiness.message or status.readiness.note,
+                "message": self._evidence.clean(status.readiness.message or status.readiness.note),
             }
             for status in assessment.statuses
         ]
-        return Verdict(healthy, objects, assessment.notes, round(self.cluster.clock.now() - started, 2))
+        now = self.cluster.clock.now()
+        answers = [
+            {"name": item.check.title, "state": stand.verdict.value, "message": self._evidence.clean(stand.text)}
+            for item, stand in ((item, item.judge(now)) for item in self._standings)
+        ]
+        notes = self._evidence.clean(assessment.notes)
+        return Verdict(healthy, objects, notes, round(now - started, 2), answers)
 
-    def _condemned(self, doomed: list[Diagnosis]) -> GateFailed:
-        details = [self._detail(diagnosis, number < 3) for number, diagnosis in enumerate(doomed[:10])]
-        first = details[0]
-        evidence = first["evidence"]
-        if len(doomed) > 1:
-            also = ", ".join(sorted({item.target for item in doomed[1:]} - {doomed[0].target})[:5])
-            evidence += f"; not ready either: {also}" if also else ""
-        return GateFailed(first["code"], first["object"], first["cause"], evidence.lstrip("; "), first["hint"], details)
+    def _condemned(self, diagnoses: Sequence[Diagnosis]) -> GateFailed:
+        """The failure of several diagnoses: its sentence is the first root's, and names what follows from it."""
+        # Logs tell who is to blame.
+        self._evidence.read(item for item in diagnoses if item.code in RUNTIME)
+        ordered = self._causes().order(diagnoses, self._evidence.logs)
+        self._evidence.read(ordered, SHOWN)
+        details = [self._evidence.detail(item) for item in ordered[:20]]
+        first, root = details[0], ordered[0]
+        label = next((item.because for item in ordered if item.because and item.code == root.code), "")
+        following = [item.target for item in ordered[1:] if item.because in (root.target, label) and item.because]
+        other = [item.target for item in ordered[1:] if not item.because and item.target != root.target]
+        parts = [first["evidence"], _names("also waiting for it", following), _names("not ready either", other)]
+        evidence = "; ".join(part for part in parts if part)
+        failure = GateFailed(first["code"], first["object"], first["cause"], evidence, first["hint"], details)
+        return self._clean(failure)
 
-    def _timed_out(self, assessment: Assessment) -> Failure:
-        if self._lost:
-            return min(self._lost.values(), key=lambda pair: pair[0])[1]
-        diagnoses = assessment.doomed + assessment.likely
-        if self._waiting_for or not diagnoses:
-            names = ", ".join(sorted(watcher.resource.plural for watcher in self._waiting_for)) or "them"
-            return Failure("timeout", "The gate", f"could not read {names} within {self.timeout:.0f} s")
-        failure = self._condemned(diagnoses)
-        # With everything else ready, staying so for the asked time is what did not happen.
-        failure.code, failure.cause = "timeout", f"did not get ready within {self.timeout:.0f} s: it {failure.cause}"
+    def _clean(self, failure: GateFailed) -> GateFailed:
+        failure.cause, failure.evidence = (self._evidence.clean(text) for text in (failure.cause, failure.evidence))
+        failure.diagnoses = self._evidence.clean(failure.diagnoses)
         return failure
 
-    def _detail(self, diagnosis: Diagnosis, fetch: bool) -> dict[str, Any]:
-        """A diagnosis as data, with the log and events that tell more."""
-        signal = diagnosis.signal
-        logs, events = [], []
-        if signal is not None and signal.pod is not None:
-            pod = signal.pod["metadata"]
-            if fetch and signal.container:
-                logs = self._logs(str(pod["namespace"]), str(pod["name"]), signal.container)
-            events = [_event_line(event) for event in self.view.events(str(pod["uid"]))][-EVENTS:]
-        evidence = redact(diagnosis.evidence)
-        last = next((line.strip() for line in reversed(logs) if line.strip()), "")
-        if last:
-            evidence += ("; " if evidence else "") + f"its log ends with: {last[:300]}"
-        return {
-            "code": diagnosis.code, "object": diagnosis.target, "cause": diagnosis.cause, "evidence": evidence,
-            "hint": diagnosis.hint, "chain": diagnosis.chain, "logs": logs, "events": events,
-        }  # fmt: skip
-
-    def _logs(self, namespace: str, pod: str, container: str) -> list[str]:
-        for previous in (False, True):
-            lines = self.cluster.logs(namespace, pod, container, LOG_LINES, previous)
-            if lines and not lines[0].startswith("unable to retrieve container logs"):
-                return [redact(line) for line in lines]
-        return []
-
-
-def _surroundings(kind: Kind) -> list[tuple[str, str]]:
-    """Kinds that tell how a target of some kind fares: (apiVersion, kind)."""
-    group, name = kind
-    pods = [("v1", "Pod"), ("v1", "Event")]
-    if kind == ("", "Service"):
-        return [("discovery.k8s.io/v1", "EndpointSlice"), ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet")]
-    if kind == ("", "PersistentVolumeClaim"):
-        return [("storage.k8s.io/v1", "StorageClass"), ("v1", "Event")]
-    if kind == ("", "Pod"):
-        return pods
-    if kind == ("batch", "CronJob"):
-        return [("batch/v1", "Job")]
-    if group == "apps" and name in _APPS:
-        more = [("apps/v1", "ReplicaSet")] if name == "Deployment" else [("v1", "Node")] if name == "DaemonSet" else []
-        return pods + more
-    if kind == ("batch", "Job"):
-        return pods
-    if group and "." in group and not group.endswith(".k8s.io"):
-        # A custom resource: its operator may make any of these for it.
-        workloads = [
-            ("apps/v1", "ReplicaSet"),
-            ("apps/v1", "Deployment"),
-            ("apps/v1", "StatefulSet"),
-            ("batch/v1", "Job"),
+    def _failed_checks(self, failing: Sequence[tuple[str, checks.Standing]]) -> GateFailed:
+        hints = {
+            "check_refused": "correct the query",
+            "metric_no_data": "see whether the metric exists and Prometheus scrapes it, or choose another no_data",
+        }
+        diagnoses = [
+            Diagnosis(
+                stand.code,
+                title,
+                "cannot be evaluated" if stand.code == "check_refused" else "does not pass",
+                stand.text,
+                hints.get(stand.code, "see what the release changed; every object is ready"),
+                chain=[title],
+            )
+            for title, stand in failing
         ]
-        return pods + workloads
-    return []
+        return self._condemned(diagnoses)
+
+    def _stood_still(self, assessment: Assessment) -> Failure:
+        failure = self._late(assessment)
+        seconds = f"{self.options.no_progress_timeout:.0f} s"
+        failure.code, failure.cause = "no_progress", f"has come no nearer to ready for {seconds}: it {failure.cause}"
+        return failure
+
+    def _timed_out(self, assessment: Assessment, ready_since: float | None) -> Failure:
+        watching, seconds = self._watching, f"{self.options.timeout:.0f} s"
+        if watching.lost is not None:
+            return watching.lost[1]
+        if watching.absent:
+            return Failure("timeout", "The gate", f"could not read {', '.join(watching.absent)} within {seconds}")
+        if assessment.ready:
+            return self._unsteady(ready_since)
+        failure = self._late(assessment)
+        failure.code, failure.cause = "timeout", f"did not get ready within {seconds}: it {failure.cause}"
+        if self._breaks:
+            failure.evidence += f"; everything was ready {len(self._breaks)} times before, until {self._breaks[-1]}"
+        return failure
+
+    def _late(self, assessment: Assessment) -> GateFailed:
+        return self._condemned(assessment.doomed + assessment.likely)
+
+    def _unsteady(self, ready_since: float | None) -> Failure:
+        """All objects are ready, and that is not enough."""
+        now, seconds = self.cluster.clock.now(), f"{self.options.timeout:.0f} s"
+        standing = [(item.check.title, item.judge(now)) for item in self._standings]
+        waiting = [(title, stand) for title, stand in standing if stand.verdict is not checks.Verdict.PASSED]
+        if waiting:
+            failure = self._failed_checks(
+                [(title, dataclasses.replace(stand, code=stand.code or "timeout")) for title, stand in waiting]
+            )
+            failure.code, failure.cause = "timeout", f"did not pass within {seconds}"
+            return failure
+        held = now - (ready_since if ready_since is not None else now)
+        cause = f"were ready for the last {held:.0f} s only, not for {self.options.stable_for:.0f} s within {seconds}"
+        evidence = f"interrupted {len(self._breaks)} times, last since {self._breaks[-1]}" if self._breaks else ""
+        hint = "see why they do not stay ready" if self._breaks else "raise the timeout"
+        return self._clean(GateFailed("unstable", f"The {len(self.targets)} objects", cause, evidence, hint))
 
 
-def _slim(kind: Kind, obj: Object) -> None:
-    """Forget what no rule reads: it is a good part of a large list."""
-    if kind in (("", "Pod"), ("", "Event"), ("apps", "ReplicaSet"), ("discovery.k8s.io", "EndpointSlice")):
-        obj["metadata"].pop("managedFields", None)
+def _of_targets(diagnoses: Sequence[Diagnosis], waiting: dict[int, set[str]]) -> list[Diagnosis]:
+    """Those of the targets that somebody waits for."""
+    names = set().union(*waiting.values()) if waiting else set()
+    return [item for item in diagnoses if item.target in names]
 
 
-def _event_line(event: Object) -> str:
-    count = event_count(event)
-    times = f" ({count} times)" if count > 1 else ""
-    return redact(
-        f"{event.get('type')} {event.get('reason')}: {' '.join(str(event.get('message') or '').split())}{times}"
-    )
+def _uid(pod: Any) -> str:
+    return str(pod["metadata"].get("uid")) if pod else ""
+
+
+def _names(what: str, targets: Iterable[str]) -> str:
+    names = list(dict.fromkeys(targets))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{what}: {', '.join(names[:5])}{more}" if names else ""
 
 
 def _brief(target: str) -> str:
     """A target without its namespace, for lines that are read while waiting."""
     kind, _space, name = target.partition(" ")
     return f"{kind} {name.rpartition('/')[2]}"
-
-
-_SECRETS = (
-    (re.compile(r"(\w[\w+.-]*://[^\s:/@]*:)[^\s@]+@"), r"\1*****@"),
-    (
-        re.compile(
-            r"(?i)\b((?:[\w-]*(?:password|passwd|secret|token|api[_-]?key))[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"
-        ),
-        r"\1*****",
-    ),
-    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), r"\1*****"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "*****"),
-)
-
-
-def redact(text: str) -> str:
-    """A line of a log or event without what looks like a credential."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def gate_targets(objects: Iterable[Object], cluster: Cluster, namespace: str | None) -> list[Object]:

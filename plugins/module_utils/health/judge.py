@@ -17,13 +17,13 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
 from ansible_collections.groundwork.platform.plugins.module_utils.health import rules
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import (
     NEVER,
+    Memory,
     Policy,
-    PullErrors,
     Signal,
     owner_signals,
     pod_signals,
 )
-from ansible_collections.groundwork.platform.plugins.module_utils.health.rules import Readiness, State
+from ansible_collections.groundwork.platform.plugins.module_utils.health.rules import Readiness, Rules, State, pod_ready
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import (
     Kind,
     View,
@@ -44,19 +44,37 @@ _ORDER = (
     "pod_security",
     "admission_denied",
     "limits_refused",
+    "pods_invalid",
+    "runs_as_root",
+    "config_invalid",
     "quota_exceeded",
     "service_account_missing",
+    "secret_store_failed",
+    "issuer_failed",
+    "secret_sync_failed",
+    "certificate_failed",
     "config_missing",
+    "claim_missing",
     "claim_lost",
     "storage_class_missing",
+    "provisioning_failed",
+    "claim_unbound",
+    "no_provisioner",
     "unschedulable",
     "mount",
+    "sandbox",
+    "image_pull",
+    "webhook_unavailable",
     "out_of_memory",
     "container_start",
+    "old_pod_blocks",
+    "postgres_failed",
     "probe_killed",
     "crash_loop",
     "job_failed",
     "not_ready",
+    "init_waiting",
+    "no_endpoints",
     "pending",
 )
 _STORES = ("Cluster", "StatefulSet", "PersistentVolumeClaim")
@@ -69,6 +87,7 @@ class Diagnosis:
     :param target: as messages name it.
     :param signal: what is wrong below it; None if its own rule says it all.
     :param chain: from the target down to the container.
+    :param because: what has to be put right first, as messages name it; empty where this is a root of the trouble.
     """
 
     code: str
@@ -79,6 +98,7 @@ class Diagnosis:
     signal: Signal | None = None
     chain: list[str] = dataclasses.field(default_factory=list)
     kind: str = ""
+    because: str = ""
 
     def rank(self) -> tuple[int, int, str]:
         """Sorts causes before their effects."""
@@ -102,6 +122,7 @@ class Assessment:
     :param likely: what may heal, and is the best explanation so far.
     :param next_check: when to judge again even if nothing happens, since a grace ends; None if none does.
     :param restarts: of all containers of the targets' new pods.
+    :param moved: whether any target has come nearer to ready than it has ever been.
     """
 
     statuses: list[Status]
@@ -109,6 +130,7 @@ class Assessment:
     likely: list[Diagnosis]
     next_check: float | None
     restarts: int
+    moved: bool = False
 
     @property
     def ready(self) -> bool:
@@ -121,22 +143,40 @@ class Assessment:
         return [f"{status.target} {status.readiness.note}" for status in self.statuses if status.readiness.note]
 
 
+@dataclasses.dataclass(frozen=True)
+class _PodState:
+    """What was made of one pod, as long as nothing about it changes.
+
+    :param stage: how far it has come; more is nearer to ready.
+    """
+
+    stamp: tuple[int, str]
+    signals: list[Signal]
+    restarts: int
+    stage: int
+
+
 class Judge:
     """Judges a set of targets again and again.
 
     :param targets: the objects to judge, as they were applied or as manifests with namespaces.
     :param policy: how patient to be.
+    :param rules: when an object is ready.
     """
 
-    def __init__(self, targets: Sequence[Object], policy: Policy | None = None) -> None:
+    def __init__(self, targets: Sequence[Object], policy: Policy | None = None, rules: Rules | None = None) -> None:
         self.targets = list(targets)
         self.policy = policy or Policy()
+        self.rules = rules or Rules()
         self.denied: dict[Kind, str] = {}
         """Kinds that may not be watched, and why: they are not judged, and that is said."""
         self.missing: set[str] = set()
         """Targets of kinds that have no state and are not watched, which are not there; as messages name them."""
-        self._pulls = PullErrors()
+        self._memory = Memory()
         self._since: dict[tuple[str, ...], float] = {}
+        self._pods: dict[str, _PodState] = {}
+        self._furthest: dict[str, int] = {}
+        self._said: set[tuple[str, str]] = set()
 
     def assess(self, view: View, now: float) -> Assessment:
         """Judge all targets.
@@ -150,14 +190,32 @@ class Judge:
         active: set[tuple[str, ...]] = set()
         for target, live, readiness in judged:
             assessment.statuses.append(Status(describe(target), readiness))
-            if live is not None:
-                assessment.restarts += sum(_restarts(pod) for pod, _grace in _pods(live, view))
+            pods = [(self._pod(pod, view), pod, lasting) for pod, lasting in _pods(live, view)] if live else []
+            assessment.restarts += sum(state.restarts for state, _pod, _lasting in pods)
+            stage = sum(state.stage for state, _pod, lasting in pods if lasting)
+            assessment.moved |= self._has_moved(describe(target), readiness, stage)
             if not readiness.ready:
                 self._explain(target, live, readiness, view, now, rest_ready, assessment, active)
         self._since = {key: since for key, since in self._since.items() if key in active}
         assessment.doomed.sort(key=Diagnosis.rank)
         assessment.likely.sort(key=Diagnosis.rank)
         return assessment
+
+    def forgive(self, pod: Mapping[str, Any]) -> None:
+        """Begin all budgets and graces of a pod anew, since what it waited for has come."""
+        self._memory.forgive(pod)
+        uid = str(pod["metadata"].get("uid"))
+        self._pods.pop(uid, None)
+        self._since = {key: since for key, since in self._since.items() if key[0] != uid}
+
+    def _has_moved(self, name: str, readiness: Readiness, stage: int) -> bool:
+        """Whether a target is further than ever, or says something that it has never said."""
+        stage += 1_000_000 if readiness.ready else 0
+        news = (name, readiness.message) not in self._said
+        self._said.add((name, readiness.message))
+        further = stage > self._furthest.get(name, -1)
+        self._furthest[name] = max(stage, self._furthest.get(name, -1))
+        return news or further
 
     def _live(self, target: Object, view: View) -> Object | None:
         metadata = target["metadata"]
@@ -167,14 +225,26 @@ class Judge:
         kind = kind_of(target)
         if kind in self.denied:
             return rules.noted(f"is not judged: {self.denied[kind]}")
-        if not rules.has_state(kind):
+        if not self.rules.has_state(kind):
             return rules.progressing("does not exist") if describe(target) in self.missing else rules.READY
         if live is not None:
-            return rules.readiness(live, view)
+            return self.rules.readiness(live, view)
         key = (kind, str(target["metadata"].get("namespace") or ""), target["metadata"]["name"])
         if key in view.seen:
             return rules.failed("deleted", "was deleted while it was waited for", "find out who deletes it")
         return rules.progressing("does not exist")
+
+    def _pod(self, pod: Object, view: View) -> _PodState:
+        """What there is to say of one pod; worked out again only when something about it has changed."""
+        uid = str(pod["metadata"].get("uid"))
+        placed = (pod.get("spec") or {}).get("nodeName")
+        arriving = "" if placed else _arriving_node(pod, view)
+        stamp = (view.stamp(uid), arriving)
+        known = self._pods.get(uid)
+        if known is None or known.stamp != stamp:
+            signals = pod_signals(pod, view.events(uid), self.policy, self._memory, arriving)
+            known = self._pods[uid] = _PodState(stamp, signals, _restarts(pod), _stage(pod))
+        return known
 
     def _explain(
         self,
@@ -188,16 +258,18 @@ class Judge:
         active: set[tuple[str, ...]],
     ) -> None:
         """Sort what is wrong with one target into doomed and likely."""
-        signals = _distinct(self._signals(live, view)) if live is not None else []
+        signals = self._signals(live, view) if live is not None else []
         if readiness.state is State.FAILED:
             assessment.doomed.append(self._of_rule(target, live, readiness, signals, view))
             return
-        doomed: list[Diagnosis] = []
-        likely: list[Diagnosis] = []
-        for signal in signals:
-            (doomed if self._expired(signal.key, signal.grace, now, assessment, active) else likely).append(
-                self._of_signal(target, signal, view)
-            )
+        expired = [self._expired(signal.key, signal.grace, now, assessment, active) for signal in signals]
+        pods = {_pod_uid(signal) for signal, late in zip(signals, expired, strict=True) if late and signal.pod}
+        if len(pods) <= self.policy.failed_pods:
+            expired = [late and signal.pod is None for signal, late in zip(signals, expired, strict=True)]
+        late = _distinct([signal for signal, over in zip(signals, expired, strict=True) if over])
+        rest = _distinct([signal for signal, over in zip(signals, expired, strict=True) if not over])
+        doomed = [self._of_signal(target, signal, view) for signal in late]
+        likely = [self._of_signal(target, signal, view) for signal in rest]
         # A Service has to wait for what it selects before its emptiness means anything.
         patient = kind_of(target) != SERVICE or rest_ready
         if readiness.grace is not None and patient and not signals:
@@ -227,9 +299,29 @@ class Judge:
             events = view.events(str(owner["metadata"]["uid"]))
             found += owner_signals(owner, events, self.policy, changed_at(owner))
         for pod, lasting in _pods(live, view):
-            for signal in pod_signals(pod, view.events(str(pod["metadata"]["uid"])), self.policy, self._pulls):
-                found.append(signal if lasting else dataclasses.replace(signal, grace=NEVER))
+            for signal in self._pod(pod, view).signals:
+                for better in _blame_claims(signal, pod, view) or [signal]:
+                    found.append(better if lasting else self._of_old_pod(better, live))
         return sorted(found, key=lambda signal: signal.grace)
+
+    def _of_old_pod(self, signal: Signal, live: Object) -> Signal:
+        """Trouble of a pod of an earlier revision: it is on its way out, unless a StatefulSet waits for it.
+
+        One that starts its pods in order does not replace a pod that is not ready (kubernetes issue 67250).
+        """
+        spec = live.get("spec") or {}
+        in_order = live.get("kind") == "StatefulSet" and spec.get("podManagementPolicy") != "Parallel"
+        observed = (live.get("status") or {}).get("observedGeneration") == live["metadata"].get("generation")
+        if not in_order or not observed or signal.grace == NEVER:
+            return dataclasses.replace(signal, grace=NEVER)
+        return dataclasses.replace(
+            signal,
+            code="old_pod_blocks",
+            key=(*signal.key, "old"),
+            cause=f"{signal.cause}; it is of the old revision, and a StatefulSet does not replace a broken pod",
+            hint="delete that pod",
+            grace=signal.grace + self.policy.old_pod,
+        )
 
     def _of_signal(self, target: Object, signal: Signal, view: View) -> Diagnosis:
         chain = [describe(target), *_path(target, signal, view)]
@@ -252,6 +344,56 @@ class Judge:
                              [name, *_path(target, signal, view)], str(target["kind"]))  # fmt: skip
         evidence = _last_warning(live, view) if live is not None else ""
         return Diagnosis(code, name, readiness.message, evidence, readiness.hint, None, [name], str(target["kind"]))
+
+
+def _pod_uid(signal: Signal) -> str:
+    return str(signal.pod["metadata"].get("uid")) if signal.pod else ""
+
+
+def _stage(pod: Mapping[str, Any]) -> int:
+    """How far a pod has come: placed, initialised, running, ready."""
+    status = pod.get("status") or {}
+    initialised = [
+        item
+        for item in status.get("initContainerStatuses") or []
+        if ((item.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
+    ]
+    running = [item for item in status.get("containerStatuses") or [] if "running" in (item.get("state") or {})]
+    placed = bool((pod.get("spec") or {}).get("nodeName"))
+    done = pod_ready(pod) or status.get("phase") == "Succeeded"
+    return 1 + int(placed) + len(initialised) + len(running) + (100 if done else 0)
+
+
+def _arriving_node(pod: Mapping[str, Any], view: View) -> str:
+    """A node that joined after the pod was made and is not ready yet: both times are the API server's."""
+    made = str(pod["metadata"].get("creationTimestamp") or "")
+    for node in view.list(("", "Node")):
+        conditions = (node.get("status") or {}).get("conditions") or []
+        ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
+        if not ready and made and str(node["metadata"].get("creationTimestamp") or "") > made:
+            return str(node["metadata"]["name"])
+    return ""
+
+
+CLAIM: Kind = ("", "PersistentVolumeClaim")
+
+
+def _blame_claims(signal: Signal, pod: Mapping[str, Any], view: View) -> list[Signal]:
+    """In place of a pod that finds no node or is set up for long: its claims that get no volume, with the reason."""
+    if signal.code not in ("unschedulable", "pending") or not view.knows(CLAIM):
+        return []
+    found = []
+    namespace = str(pod["metadata"].get("namespace") or "")
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        claim = view.get(CLAIM, namespace, str((volume.get("persistentVolumeClaim") or {}).get("claimName")))
+        if claim is None or (claim.get("status") or {}).get("phase") == "Bound":
+            continue
+        said = rules.readiness(claim, view)
+        if said.code:
+            grace = 0.0 if said.state is State.FAILED else NEVER if said.grace is None else said.grace
+            key = (str(pod["metadata"].get("uid")), "claim", str(claim["metadata"]["name"]))
+            found.append(Signal(said.code, key, describe(claim), said.message, signal.evidence, said.hint, grace, pod))
+    return found
 
 
 def _distinct(signals: list[Signal]) -> list[Signal]:
@@ -354,8 +496,10 @@ def _path(target: Object, signal: Signal, view: View) -> list[str]:
         owner = view.owner(owner)
     if describe(pod) != describe(target):
         path.append(describe({**pod, "kind": "Pod"}))
-    if signal.subject.startswith("container "):
-        path.append(" ".join(signal.subject.split()[:2]))
+    if " of Pod " in signal.subject:
+        path.append(signal.subject.partition(" of Pod ")[0])
+    elif signal.subject != describe({**pod, "kind": "Pod"}) and signal.subject != describe(target):
+        path.append(signal.subject)
     return path
 
 

@@ -28,24 +28,37 @@ NEVER = float("inf")
 class Policy:
     """How patient to be, in seconds unless said otherwise.
 
-    :param max_restarts: restarts of one container after which crashing counts as permanent (a number).
+    :param max_restarts: restarts of one container, since it was first seen, after which crashing counts as permanent (a
+        number).
+    :param failed_pods: pods of one workload that may be in permanent trouble without condemning it (a number).
     :param image: errors of pulling that are neither "not found" nor "denied".
     :param config: a missing Secret or ConfigMap, which an operator may be about to create.
     :param start: a container that can't be created or started.
     :param schedule: a pod for which there is no node.
-    :param scale_up: the same while an autoscaler is adding one.
+    :param scale_up: the same while one is being added.
+    :param preempt: the same while pods of a lower priority are ended to make room.
     :param sandbox: mounts and network of a pod.
     :param admission: pods that can't be created for a reason that may pass, such as a quota that old pods still fill.
+    :param webhook: a webhook that does not answer.
+    :param readiness: a readiness probe that fails, on top of what the probe itself allows.
+    :param slow_start: the same for a container without a startup probe: nothing says how long it takes to start.
+    :param old_pod: a broken pod of the old revision that a StatefulSet waits for.
     """
 
     max_restarts: int = 3
+    failed_pods: int = 0
     image: float = 90.0
     config: float = 15.0
     start: float = 45.0
     schedule: float = 60.0
     scale_up: float = 600.0
+    preempt: float = 150.0
     sandbox: float = 90.0
     admission: float = 40.0
+    webhook: float = 60.0
+    readiness: float = 60.0
+    slow_start: float = 180.0
+    old_pod: float = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,38 +115,85 @@ WAITING_FOR_START = (
 )
 
 
-class PullErrors:
-    """Remembers why images could not be pulled: the back-off that follows often no longer says."""
+class Memory:
+    """What was seen of containers earlier and their status no longer says."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[str, str], str] = {}
+        self._pulls: dict[tuple[str, str], str] = {}
+        self._restarts: dict[tuple[str, str], int] = {}
 
-    def recall(self, uid: str, container: str, reason: str, message: str) -> str:
-        """The most telling message about one container so far."""
+    def pull_error(self, uid: str, container: str, reason: str, message: str) -> str:
+        """The most telling message so far about a failed pull: the back-off that follows often no longer says."""
         key = (uid, container)
-        if reason == "ErrImagePull" or NOT_FOUND.search(message) or DENIED.search(message) or key not in self._said:
-            self._said[key] = message
-        return self._said[key]
+        if reason == "ErrImagePull" or NOT_FOUND.search(message) or DENIED.search(message) or key not in self._pulls:
+            self._pulls[key] = message
+        return self._pulls[key]
+
+    def see(self, pod: Mapping[str, Any]) -> None:
+        """Note how often the containers of a pod had been restarted when it was first seen.
+
+        Restarts of a container that was well then are history: they count for nobody's budget.
+        """
+        for container in _statuses(pod):
+            well = bool(container.get("ready")) and "running" in (container.get("state") or {})
+            count = int(container.get("restartCount") or 0) if well else 0
+            self._restarts.setdefault((_uid(pod), str(container.get("name"))), count)
+
+    def forgive(self, pod: Mapping[str, Any]) -> None:
+        """Begin the budgets of a pod's containers anew, since what they crashed for has been put right."""
+        for container in _statuses(pod):
+            key = (_uid(pod), str(container.get("name")))
+            self._restarts[key] = int(container.get("restartCount") or 0)
+
+    def restarts(self, pod: Mapping[str, Any], container: Mapping[str, Any]) -> int:
+        """How often a container has been restarted since its budget began."""
+        began = self._restarts.get((_uid(pod), str(container.get("name"))), 0)
+        return int(container.get("restartCount") or 0) - began
 
 
-def pod_signals(pod: Object, events: Iterable[Object], policy: Policy, pulls: PullErrors) -> list[Signal]:
-    """All that is wrong with one pod."""
+def pod_signals(
+    pod: Object, events: Iterable[Object], policy: Policy, memory: Memory, arriving: str = ""
+) -> list[Signal]:
+    """All that is wrong with one pod.
+
+    :param arriving: name of a node that joined the cluster after the pod was made and is not ready yet.
+    """
     metadata, status = pod["metadata"], pod.get("status") or {}
     if metadata.get("deletionTimestamp") or status.get("phase") == "Succeeded":
         return []
     # Evicted and preempted pods are replaced by whoever owns them.
-    if status.get("reason") in ("Evicted", "Preempting", "NodeShutdown", "Terminated") and metadata.get(
-        "ownerReferences"
-    ):
+    if status.get("reason") in REPLACED and metadata.get("ownerReferences"):
         return []
+    memory.see(pod)
     events = list(events)
-    found = list(_unschedulable(pod, events, policy))
-    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    found = list(_unschedulable(pod, events, policy, arriving))
+    statuses = _statuses(pod)
     for container in statuses:
-        found += _container_signals(pod, container, events, policy, pulls)
+        found += _container_signals(pod, container, events, policy, memory)
     if not any("running" in (container.get("state") or {}) for container in statuses):
         found += _sandbox(pod, events, policy)
-    return found or list(_not_ready(pod, statuses, events))
+    return found or list(_not_ready(pod, events, policy))
+
+
+REPLACED = ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost", "NodeAffinity", "Shutdown")
+
+
+def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _uid(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("uid"))
+
+
+def container_spec(pod: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a pod asks for one of its containers; empty if it has none of that name."""
+    spec = pod.get("spec") or {}
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        if container.get("name") == name:
+            return dict(container)
+    return {}
 
 
 def _name(pod: Mapping[str, Any]) -> str:
@@ -144,7 +204,12 @@ def _key(pod: Mapping[str, Any], *more: str) -> tuple[str, ...]:
     return str(pod["metadata"].get("uid")), *more
 
 
-def _unschedulable(pod: Object, events: list[Object], policy: Policy) -> Iterator[Signal]:
+# Cluster Autoscaler and Karpenter each have their own words for "a node is coming" and "none will come".
+GROWING = ("TriggeredScaleUp", "Nominated")
+NOT_GROWING = ("NotTriggerScaleUp", "FailedScaleUp")
+
+
+def _unschedulable(pod: Object, events: list[Object], policy: Policy, arriving: str) -> Iterator[Signal]:
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             break
@@ -152,39 +217,47 @@ def _unschedulable(pod: Object, events: list[Object], policy: Policy) -> Iterato
         return
     message = str(condition.get("message") or condition.get("reason") or "")
     if condition.get("reason") == "SchedulingGated":
-        yield Signal(
-            "scheduling_gated",
-            _key(pod, "schedule"),
-            _name(pod),
-            "is held back by a scheduling gate",
-            message,
-            grace=NEVER,
-            pod=pod,
-        )
+        cause = "is held back by a scheduling gate"
+        yield Signal("scheduling_gated", _key(pod, "schedule"), _name(pod), cause, message, grace=NEVER, pod=pod)
         return
-    newest = max(
-        (event for event in events if _reason(event) in ("TriggeredScaleUp", "NotTriggerScaleUp")),
-        key=event_time,
-        default=None,
-    )
-    growing = newest is not None and _reason(newest) == "TriggeredScaleUp"
+    missing = MISSING_CLAIM.search(message)
+    if missing:
+        cause, hint = f"waits for claim {missing[1]}, which does not exist", "create it, or correct its name"
+        key = _key(pod, "claim")
+        yield Signal("claim_missing", key, _name(pod), cause, message, hint, policy.config, pod)
+        return
+    newest = _last(events, *GROWING, *NOT_GROWING)
+    nominated = str((pod.get("status") or {}).get("nominatedNodeName") or "")
+    # Each hope that a node is coming has a patience of its own.
+    hope, grace = "", policy.schedule
+    if newest is not None and _reason(newest) in GROWING:
+        hope, grace = ", while an autoscaler is adding one", policy.scale_up
+    elif nominated:
+        hope, grace = f", while pods of a lower priority make room on {nominated}", policy.preempt
+    elif arriving:
+        hope, grace = f", while node {arriving} is joining", policy.scale_up
+    refused = newest is not None and _reason(newest) in NOT_GROWING
     storage = _last(events, "ProvisioningFailed", "FailedBinding")
-    evidence = message + (f"; {_text(storage)}" if storage else "")
+    evidence = "; ".join(
+        part for part in (message, _text(newest) if refused else "", _text(storage) if storage else "") if part
+    )
     yield Signal(
         "unschedulable",
-        # A scale-up starts a patience of its own.
-        _key(pod, "schedule", "growing" if growing else ""),
+        _key(pod, "schedule", hope),
         _name(pod),
-        "finds no node" + (", while an autoscaler is adding one" if growing else ""),
+        "finds no node" + hope,
         evidence,
         "add nodes, or lower what the pod asks for (requests, selectors, tolerations, claims)",
-        policy.scale_up if growing else policy.schedule,
+        grace,
         pod,
     )
 
 
+MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
+
+
 def _container_signals(
-    pod: Object, container: Mapping[str, Any], events: list[Object], policy: Policy, pulls: PullErrors
+    pod: Object, container: Mapping[str, Any], events: list[Object], policy: Policy, memory: Memory
 ) -> Iterator[Signal]:
     name = str(container.get("name"))
     subject = f"container {name} of {_name(pod)}"
@@ -213,21 +286,12 @@ def _container_signals(
             pod=pod,
         )
     elif reason in WAITING_FOR_IMAGE:
-        yield _image(pod, name, subject, image, pulls.recall(_key(pod)[0], name, reason, message), policy)
+        yield _image(pod, name, subject, image, memory.pull_error(_uid(pod), name, reason, message), policy)
     elif reason == "CreateContainerConfigError":
-        passing = "failed to sync" in message and "cache" in message
-        yield Signal(
-            "config_missing",
-            _key(pod, name, "config"),
-            subject,
-            "lacks part of its configuration",
-            message,
-            "create the Secret or ConfigMap, or correct the reference",
-            NEVER if passing else policy.config,
-            pod,
-        )
+        yield _config(pod, name, subject, message, policy)
     elif reason in WAITING_FOR_START:
-        grace = 0.0 if UNSTARTABLE.search(message) and reason != "CreateContainerError" else policy.start
+        certain = UNSTARTABLE.search(message) and reason in ("RunContainerError", "StartError", "ContainerCannotRun")
+        grace = 0.0 if certain else policy.start
         yield Signal(
             "container_start",
             _key(pod, name, "start"),
@@ -241,7 +305,41 @@ def _container_signals(
             True,
         )
     elif reason == "CrashLoopBackOff" or state.get("terminated"):
-        yield from _crash(pod, container, name, subject, events, policy)
+        yield from _crash(pod, container, name, subject, events, policy, memory)
+
+
+MISSING_REFERENCE = re.compile(r"""(?i)(secret|configmap) "?([\w./-]+?)"? not found""")
+MISSING_KEY = re.compile(r"(?i)couldn't find key (\S+) in (Secret|ConfigMap) ([\w./-]+)")
+
+
+def missing_reference(message: str) -> tuple[str, str]:
+    """Kind and name of the Secret or ConfigMap that a message says is missing, or lacks a key; empty if none."""
+    found = MISSING_REFERENCE.search(message)
+    if found:
+        kind, name = found[1], found[2]
+    else:
+        found = MISSING_KEY.search(message)
+        if not found:
+            return "", ""
+        kind, name = found[2], found[3]
+    return {"secret": "Secret", "configmap": "ConfigMap"}[kind.lower()], name.rpartition("/")[2]
+
+
+def _config(pod: Object, name: str, subject: str, message: str, policy: Policy) -> Signal:
+    key = _key(pod, name, "config")
+    kind, missing = missing_reference(message)
+    if missing:
+        absent = MISSING_KEY.search(message)
+        cause = f"lacks key {absent[1]} of {kind} {missing}" if absent else f"lacks {kind} {missing}"
+        hint = f"create the {kind}, or correct the reference"
+        return Signal("config_missing", key, subject, cause, message, hint, policy.config, pod)
+    if "failed to sync" in message and "cache" in message:
+        return Signal("config_missing", key, subject, "waits for its configuration", message, grace=NEVER, pod=pod)
+    if "runAsNonRoot" in message or "run as root" in message:
+        cause, hint = "may not run as root, and its image does", "set runAsUser, or use an image with a numeric user"
+        return Signal("runs_as_root", key, subject, cause, message, hint, 0.0, pod)
+    cause, hint = "has a configuration that cannot be used", "correct the container"
+    return Signal("config_invalid", key, subject, cause, message, hint, 0.0, pod)
 
 
 def _image(pod: Object, name: str, subject: str, image: str, message: str, policy: Policy) -> Signal:
@@ -279,7 +377,13 @@ def _image(pod: Object, name: str, subject: str, image: str, message: str, polic
 
 
 def _crash(
-    pod: Object, container: Mapping[str, Any], name: str, subject: str, events: list[Object], policy: Policy
+    pod: Object,
+    container: Mapping[str, Any],
+    name: str,
+    subject: str,
+    events: list[Object],
+    policy: Policy,
+    memory: Memory,
 ) -> Iterator[Signal]:
     state, last = container.get("state") or {}, container.get("lastState") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
@@ -289,12 +393,15 @@ def _crash(
     final = (pod.get("spec") or {}).get("restartPolicy") == "Never" and bool(state.get("terminated"))
     # How often a Job's pods may fail is the Job's own to say.
     of_job = any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
-    grace = 0.0 if (restarts >= policy.max_restarts or final) and not of_job else NEVER
+    spent = memory.restarts(pod, container) >= policy.max_restarts
+    grace = 0.0 if (spent or final) and not of_job else NEVER
     code, cause = _ending(ended, events, name)
     message = str(ended.get("message") or "").strip()
-    if UNSTARTABLE.search(message) and ended.get("reason") in ("StartError", "ContainerCannotRun"):
-        code, cause = "container_start", "cannot be started"
-        grace = NEVER if of_job else 0.0
+    if ended.get("reason") in ("StartError", "ContainerCannotRun"):
+        certain = bool(UNSTARTABLE.search(message))
+        # Exit code 128 is the runtime's own trouble: of the node rather than of the image.
+        code, cause = "container_start", "cannot be started" + ("" if certain else " by its node")
+        grace = NEVER if of_job else 0.0 if certain else policy.start
     times = f" (restarted {restarts} times)" if restarts > 1 else " (restarted once)" if restarts else ""
     hint = HINTS.get(code, "see its log")
     # A container that is waiting to be restarted still has the log of the run that failed.
@@ -361,33 +468,56 @@ def _sandbox(pod: Object, events: list[Object], policy: Policy) -> Iterator[Sign
         )
 
 
-def _not_ready(pod: Object, statuses: list[dict[str, Any]], events: list[Object]) -> Iterator[Signal]:
-    """Nothing is wrong that will not pass; but if the deadline does first, this is why."""
-    for container in statuses:
-        if "running" not in (container.get("state") or {}) or container.get("ready"):
-            continue
-        unhealthy = _last(events, "Unhealthy")
-        evidence = _text(unhealthy) if unhealthy else "it runs"
+def _not_ready(pod: Object, events: list[Object], policy: Policy) -> Iterator[Signal]:
+    """Nothing is wrong yet that would not pass; but if a deadline passes first, this is why."""
+    status = pod.get("status") or {}
+    for container in status.get("initContainerStatuses") or []:
         name = str(container.get("name"))
-        yield Signal(
-            "not_ready",
-            _key(pod, name, "ready"),
-            f"container {name} of {_name(pod)}",
-            "does not get ready",
-            evidence,
-            "see its log and its readiness probe",
-            NEVER,
-            pod,
-            name,
-        )
-        return
-    phase = (pod.get("status") or {}).get("phase") or "Pending"
+        sidecar = container_spec(pod, name).get("restartPolicy") == "Always"
+        if "running" in (container.get("state") or {}) and not sidecar:
+            subject, key = f"init container {name} of {_name(pod)}", _key(pod, name, "init")
+            yield Signal("init_waiting", key, subject, "has not finished", "", "see its log", NEVER, pod, name)
+            return
+    for container in _statuses(pod):
+        if "running" in (container.get("state") or {}) and not container.get("ready"):
+            yield _unready(pod, container, events, policy)
+            return
+    phase = status.get("phase") or "Pending"
     if phase == "Pending":
-        last = events[-1] if events else None
-        evidence = _text(last) if last else ""
-        yield Signal(
-            "pending", _key(pod, "pending"), _name(pod), "is still being set up", evidence, grace=NEVER, pod=pod
+        evidence = _text(events[-1]) if events else ""
+        key, cause = _key(pod, "pending"), "is still being set up"
+        yield Signal("pending", key, _name(pod), cause, evidence, grace=NEVER, pod=pod)
+    elif phase == "Failed" and pod["metadata"].get("ownerReferences"):
+        cause = f"failed: {status.get('reason') or ''} {status.get('message') or ''}".strip(" :")
+        yield Signal("pod_failed", _key(pod, "failed"), _name(pod), cause, grace=NEVER, pod=pod)
+
+
+def _unready(pod: Object, container: Mapping[str, Any], events: list[Object], policy: Policy) -> Signal:
+    name = str(container.get("name"))
+    subject, spec = f"container {name} of {_name(pod)}", container_spec(pod, name)
+    # Whether the container has begun to serve: its startup probe has passed, or it has none.
+    kind = "readiness" if container.get("started") is not False else "startup"
+    failing = [event for event in events if _reason(event) == "Unhealthy" and f"{kind} probe" in _text(event).lower()]
+    unhealthy = max(failing, key=event_time, default=None) or _last(events, "Unhealthy")
+    hint = f"see its log and its {kind} probe"
+    if unhealthy is None or kind == "startup" or not spec.get("readinessProbe"):
+        # The kubelet ends a startup that takes too long, and counts a restart.
+        evidence = _text(unhealthy) if unhealthy else "it runs"
+        return Signal(
+            "not_ready", _key(pod, name, "ready"), subject, "does not get ready", evidence, hint, NEVER, pod, name
         )
+    grace = probe_tolerance(spec["readinessProbe"]) + (
+        policy.readiness if spec.get("startupProbe") else policy.slow_start
+    )
+    cause = "does not get ready: its readiness probe fails"
+    return Signal("not_ready", _key(pod, name, "probe"), subject, cause, _text(unhealthy), hint, grace, pod, name)
+
+
+def probe_tolerance(probe: Mapping[str, Any]) -> float:
+    """Seconds for which a probe itself lets a container fail; the defaults are those of the API."""
+    period = float(probe.get("periodSeconds") or 10)
+    slow = max(float(probe.get("timeoutSeconds") or 1) - period, 0.0)
+    return float(probe.get("initialDelaySeconds") or 0) + (period + slow) * float(probe.get("failureThreshold") or 3)
 
 
 def owner_signals(owner: Object, events: Iterable[Object], policy: Policy, since: float) -> list[Signal]:
@@ -439,7 +569,7 @@ def _creation(name: str, key: tuple[str, ...], message: str, policy: Policy) -> 
         code, cause, grace = (
             "webhook_unavailable",
             "cannot create its pods: an admission webhook does not answer",
-            NEVER,
+            policy.webhook,
         )
         hint = "see whether the workload behind the webhook runs"
     elif "serviceaccount" in message.lower() and "not found" in message:

@@ -19,6 +19,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.view im
     Kind,
     View,
     changed_at,
+    event_time,
     kind_of,
     timestamp,
 )
@@ -61,11 +62,18 @@ Rule = Callable[[Object, View], Readiness]
 SELECTOR_GRACE = 20.0
 """Seconds for which a Service may select no ready pod after everything else is ready."""
 CLASS_GRACE = 30.0
+"""Seconds for which a claim may name a StorageClass, or need a volume, that is not there."""
+PROVISION_GRACE = 60.0
+"""Seconds for which making a volume may fail."""
+PROVISIONER_GRACE = 120.0
+"""Seconds for which a provisioner may not answer."""
+CONTROLLER_GRACE = 45.0
+"""Seconds for which a controller may report an error that it tries to overcome, such as a store it cannot reach."""
 
 
-def progressing(message: str, grace: float | None = None, code: str = "") -> Readiness:
+def progressing(message: str, grace: float | None = None, code: str = "", hint: str = "") -> Readiness:
     """Not ready yet."""
-    return Readiness(State.PROGRESSING, message, code=code, grace=grace)
+    return Readiness(State.PROGRESSING, message, code=code, hint=hint, grace=grace)
 
 
 def failed(code: str, message: str, hint: str = "") -> Readiness:
@@ -78,21 +86,47 @@ def noted(note: str) -> Readiness:
     return Readiness(State.READY, note=note)
 
 
+class Rules:
+    """The rules of the collection, and those of the user before them.
+
+    :param own: the user's, each for one kind.
+    """
+
+    def __init__(self, own: Mapping[Kind, Rule] | None = None) -> None:
+        self._own = dict(own or {})
+
+    def has_state(self, kind: Kind) -> bool:
+        """Whether objects of a kind can be anything other than there."""
+        return kind in self._own or kind not in STATIC
+
+    def readiness(self, obj: Object, view: View) -> Readiness:
+        """Judge one object by the rule of its kind."""
+        if obj["metadata"].get("deletionTimestamp"):
+            return failed("terminating", "is being deleted", "find out who deletes it")
+        kind = kind_of(obj)
+        if kind in self._own:
+            return _unobserved(obj) or self._own[kind](obj, view)
+        if kind in STATIC:
+            return READY
+        if kind in RULES:
+            return (_conventions(obj) if _is_custom(kind) else None) or RULES[kind](obj, view)
+        return _custom(obj, view)
+
+
 def readiness(obj: Object, view: View) -> Readiness:
-    """Judge one object by the rule of its kind."""
-    if obj["metadata"].get("deletionTimestamp"):
-        return failed("terminating", "is being deleted", "find out who deletes it")
-    kind = kind_of(obj)
-    if kind in STATIC:
-        return READY
-    if kind in RULES:
-        return RULES[kind](obj, view)
-    return _custom(obj, view)
+    """Judge one object by the collection's own rule of its kind."""
+    return Rules().readiness(obj, view)
 
 
 def has_state(kind: Kind) -> bool:
-    """Whether objects of a kind can be anything other than there."""
-    return kind not in STATIC
+    """Whether objects of a kind can be anything other than there, by the collection's own rules."""
+    return Rules().has_state(kind)
+
+
+def _is_custom(kind: Kind) -> bool:
+    """Whether a kind is no part of Kubernetes itself."""
+    group = kind[0]
+    return ("." in group and not group.endswith(".k8s.io")) or group == "gateway.networking.k8s.io"
 
 
 # Helpers
@@ -188,7 +222,7 @@ def _daemon_set(obj: Object, view: View) -> Readiness:
     desired = int(status.get("desiredNumberScheduled", 0)) - len(absent)
     updated, available = int(status.get("updatedNumberScheduled", 0)), int(status.get("numberAvailable", 0))
     manual = (obj["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
-    note = f"leaves out nodes that are not ready: {', '.join(sorted(absent))}" if absent else ""
+    note = f"leaves out nodes that are cordoned or not ready: {', '.join(sorted(absent))}" if absent else ""
     if not manual and updated < desired:
         return progressing(f"has {updated} of {desired} pods updated")
     if available < desired:
@@ -199,11 +233,14 @@ def _daemon_set(obj: Object, view: View) -> Readiness:
 
 
 def _on_absent_nodes(obj: Object, view: View) -> set[str]:
-    """Nodes whose pod of a DaemonSet can't be ready because the node itself is not."""
+    """Nodes whose pod of a DaemonSet need not be ready: the node itself is not, or is being emptied."""
     absent = set()
     for pod in view.pods(str(obj["metadata"].get("uid"))):
         node = view.get(("", "Node"), "", str((pod.get("spec") or {}).get("nodeName")))
-        if node and _condition(node, "Ready").get("status") != "True" and not pod_ready(pod):
+        if node is None or pod_ready(pod):
+            continue
+        cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+        if cordoned or _condition(node, "Ready").get("status") != "True":
             absent.add(str(node["metadata"]["name"]))
     return absent
 
@@ -266,18 +303,34 @@ def _claim(obj: Object, view: View) -> Readiness:
         return READY
     if phase == "Lost":
         return failed("claim_lost", "has lost its volume", "restore the PersistentVolume or the data from a backup")
+    name = obj["spec"].get("storageClassName")
     storage_class = storage_class_of(obj, view)
-    if storage_class is None and view.knows(("storage.k8s.io", "StorageClass")):
-        name = obj["spec"].get("storageClassName")
-        if name != "":
-            missing = (
-                f"StorageClass {name}, which does not exist" if name else "no StorageClass, and none is the default"
-            )
-            return progressing(f"is not bound: it asks for {missing}", CLASS_GRACE, "storage_class_missing")
+    defaults = default_classes(view) if name is None else []
+    if storage_class is None and name != "" and view.knows(("storage.k8s.io", "StorageClass")):
+        missing = f"StorageClass {name}, which does not exist" if name else "no StorageClass, and none is the default"
+        message, hint = f"is not bound: it asks for {missing}", "install that StorageClass, or name another"
+        return progressing(message, CLASS_GRACE, "storage_class_missing", hint)
+    event = last_event(obj, view, "ProvisioningFailed", "FailedBinding", "ExternalProvisioning", "VolumeMismatch")
+    reason, text = str((event or {}).get("reason") or ""), _event_text(event)
+    if reason == "ProvisioningFailed":
+        message, hint = f"gets no volume: {text}", "see the storage driver and its limits"
+        return progressing(message, PROVISION_GRACE, "provisioning_failed", hint)
     if (storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer":
         # Whether it gets bound shows at the pods that use it.
-        return READY
-    return progressing("is not bound to a volume yet")
+        return noted("gets its volume when a pod first uses it")
+    provisioner = str((storage_class or {}).get("provisioner") or "")
+    if name == "" or provisioner == "kubernetes.io/no-provisioner" or reason in ("FailedBinding", "VolumeMismatch"):
+        message = "is not bound: no PersistentVolume fits it, and nothing makes one" + (f" ({text})" if text else "")
+        return progressing(message, CLASS_GRACE, "claim_unbound", "create a PersistentVolume that fits it")
+    if reason == "ExternalProvisioning":
+        message = f"is not bound: it waits for provisioner {provisioner or 'of its class'}"
+        return progressing(message, PROVISIONER_GRACE, "no_provisioner", "see whether that provisioner runs")
+    several = ""
+    if len(defaults) > 1:
+        several = (
+            f" (of {len(defaults)} default StorageClasses {storage_class_name(storage_class)}, the newest, counts)"
+        )
+    return progressing("is not bound to a volume yet" + several)
 
 
 def _volume(obj: Object, view: View) -> Readiness:
@@ -294,13 +347,34 @@ def storage_class_of(claim: Mapping[str, Any], view: View) -> Object | None:
     name = claim["spec"].get("storageClassName")
     if name is not None:
         return view.get(("storage.k8s.io", "StorageClass"), "", str(name))
+    return max(
+        default_classes(view), key=lambda item: str(item["metadata"].get("creationTimestamp") or ""), default=None
+    )
+
+
+def default_classes(view: View) -> list[Object]:
+    """The StorageClasses that are marked as default."""
     mark = "storageclass.kubernetes.io/is-default-class"
-    defaults = [
+    return [
         item
         for item in view.list(("storage.k8s.io", "StorageClass"))
         if (item["metadata"].get("annotations") or {}).get(mark) == "true"
     ]
-    return max(defaults, key=lambda item: str(item["metadata"].get("creationTimestamp")), default=None)
+
+
+def storage_class_name(storage_class: Mapping[str, Any] | None) -> str:
+    """Name of a StorageClass; empty for none."""
+    return str(storage_class["metadata"]["name"]) if storage_class else ""
+
+
+def last_event(obj: Mapping[str, Any], view: View, *reasons: str) -> Object | None:
+    """The newest event about an object that has one of the reasons."""
+    events = [event for event in view.events(str(obj["metadata"].get("uid"))) if event.get("reason") in reasons]
+    return max(events, key=event_time, default=None)
+
+
+def _event_text(event: Mapping[str, Any] | None) -> str:
+    return " ".join(str((event or {}).get("message") or "").split())
 
 
 def _service(obj: Object, view: View) -> Readiness:
@@ -347,7 +421,10 @@ def _workloads_selected(service: Object, view: View) -> Iterator[Object]:
 
 
 def _autoscaler(obj: Object, view: View) -> Readiness:
-    active = _condition(obj, "ScalingActive")
+    able, active = _condition(obj, "AbleToScale"), _condition(obj, "ScalingActive")
+    if able.get("status") == "False" and able.get("reason") == "FailedGetScale":
+        message, hint = f"cannot read the scale of its target: {_why(able)}", "correct scaleTargetRef"
+        return progressing(message, CONTROLLER_GRACE, "scaling_inactive", hint)
     if active.get("status") != "False":
         return READY if active else noted("has not been looked at by its controller yet")
     reason = str(active.get("reason"))
@@ -359,8 +436,16 @@ def _autoscaler(obj: Object, view: View) -> Readiness:
     return failed("scaling_inactive", f"cannot scale: {_why(active)}", "correct its target and its metrics")
 
 
-def _by_generation(obj: Object, view: View) -> Readiness:
-    return READY if _observed(obj) else progressing("has not been seen by its controller yet")
+def _disruption_budget(obj: Object, view: View) -> Readiness:
+    if not _observed(obj):
+        return progressing("has not been seen by its controller yet")
+    status, allowed = _status(obj), _condition(obj, "DisruptionAllowed")
+    if allowed.get("reason") == "SyncFailed":
+        return noted(f"protects nothing: {_why(allowed)}")
+    expected, desired = int(status.get("expectedPods") or 0), int(status.get("desiredHealthy") or 0)
+    if expected and desired >= expected:
+        return noted(f"never allows a disruption: it wants {desired} of {expected} pods healthy, so no node drains")
+    return READY
 
 
 def _definition(obj: Object, view: View) -> Readiness:
@@ -385,6 +470,9 @@ def _postgres(obj: Object, view: View) -> Readiness:
     if phase in POSTGRES_DEAD:
         return failed("postgres_failed", text, "see the operator's documentation of that phase")
     wanted, ready = int(spec.get("instances", 1)), int(status.get("readyInstances") or 0)
+    if phase in POSTGRES_STUCK:
+        hint = "see the operator's log"
+        return progressing(f"{text}, {ready} of {wanted} instances ready", CONTROLLER_GRACE, "postgres_failed", hint)
     if phase != "Cluster in healthy state":
         return progressing(
             f"{text}, {ready} of {wanted} instances ready" if phase else "has not been seen by its operator yet"
@@ -409,11 +497,57 @@ POSTGRES_DEAD = (
 )
 
 
+POSTGRES_STUCK = (
+    "Unable to create required cluster objects",
+    "Cluster cannot proceed to reconciliation due to an error while interacting with plugins",
+)
+
+
 def _certificate(obj: Object, view: View) -> Readiness:
+    """Issuing before Ready: a certificate that is renewed stays Ready with the old one meanwhile."""
     issuing = _condition(obj, "Issuing")
     if issuing.get("status") == "True":
+        blocked = _blocked_request(obj, view)
+        if blocked:
+            hint = "correct the issuer, or create it"
+            return progressing(f"is not being issued: {blocked}", CONTROLLER_GRACE, "certificate_failed", hint)
         return progressing(f"is being issued: {_why(issuing)}")
+    if issuing.get("status") == "False" and _status(obj).get("lastFailureTime") and not _holds(obj, "Ready"):
+        # cert-manager tries again after an hour at the earliest.
+        return failed("certificate_failed", f"could not be issued: {_why(issuing)}", "see its CertificateRequest")
     return _by_condition("Ready")(obj, view)
+
+
+def _blocked_request(obj: Object, view: View) -> str:
+    """Why the newest request of a certificate does not go on; empty if it does."""
+    requests = view.owned(str(obj["metadata"].get("uid")), ("cert-manager.io", "CertificateRequest"))
+    newest = max(requests, key=lambda item: str(item["metadata"].get("creationTimestamp") or ""), default=None)
+    ready = _condition(newest or {}, "Ready")
+    message = str(ready.get("message") or "")
+    return _why(ready) if ready.get("reason") in ("Failed", "Denied") or "not found" in message else ""
+
+
+def _cluster_policy(obj: Object, view: View) -> Readiness:
+    if _status(obj).get("state") == "ignored":
+        message, hint = "is ignored, as there is another ClusterPolicy", "keep only one"
+        return failed("cluster_policy_ignored", message, hint)
+    return _by_field("state", "ready")(obj, view)
+
+
+def _holds(obj: Object, name: str) -> bool:
+    return bool(_condition(obj, name).get("status") == "True")
+
+
+def _erring(name: str, code: str, hint: str, grace: float = CONTROLLER_GRACE) -> Rule:
+    """As :func:`_by_condition`; a controller that says False keeps trying, and gets a grace for it."""
+
+    def rule(obj: Object, view: View) -> Readiness:
+        found = _by_condition(name)(obj, view)
+        if not found.ready and _condition(obj, name).get("status") == "False":
+            return dataclasses.replace(found, grace=grace, code=code, hint=hint)
+        return found
+
+    return rule
 
 
 def _by_condition(*names: str) -> Rule:
@@ -460,19 +594,32 @@ def _route(obj: Object, view: View) -> Readiness:
     return READY
 
 
-def _custom(obj: Object, view: View) -> Readiness:
-    """A kind without a rule of its own: by the conventions of conditions."""
-    status = _status(obj)
-    if "observedGeneration" in status and not _observed(obj):
+def _unobserved(obj: Object) -> Readiness | None:
+    if "observedGeneration" in _status(obj) and not _observed(obj):
         return progressing("has not been seen by its controller yet")
+    return None
+
+
+def _conventions(obj: Object) -> Readiness | None:
+    """What the conventions of conditions say before any rule of a kind; None if they say nothing."""
+    unobserved = _unobserved(obj)
+    if unobserved:
+        return unobserved
     reconciling, stalled = _condition(obj, "Reconciling"), _condition(obj, "Stalled")
     if stalled.get("status") == "True":
         return failed("stalled", f"is stalled: {_why(stalled)}")
     if reconciling.get("status") == "True":
         return progressing(f"is being reconciled: {_why(reconciling)}")
+    return None
+
+
+def _custom(obj: Object, view: View) -> Readiness:
+    """A kind without a rule of its own."""
+    found = _conventions(obj)
+    if found:
+        return found
     for name in ("Ready", "Available"):
-        condition = _condition(obj, name)
-        if condition:
+        if _condition(obj, name):
             return _by_condition(name)(obj, view)
     return READY
 
@@ -522,25 +669,27 @@ RULES: dict[Kind, Rule] = {
     ("", "Service"): _service,
     ("", "Namespace"): _namespace,
     ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
-    ("policy", "PodDisruptionBudget"): _by_generation,
+    ("policy", "PodDisruptionBudget"): _disruption_budget,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
     ("apiregistration.k8s.io", "APIService"): _by_condition("Available"),
     ("postgresql.cnpg.io", "Cluster"): _postgres,
     ("postgresql.cnpg.io", "Backup"): _by_field("phase", "completed", ("failed", "invalid backup definition")),
     ("postgresql.cnpg.io", "Database"): _by_field("applied", True),
     ("cert-manager.io", "Certificate"): _certificate,
-    ("cert-manager.io", "Issuer"): _by_condition("Ready"),
-    ("cert-manager.io", "ClusterIssuer"): _by_condition("Ready"),
-    ("external-secrets.io", "ExternalSecret"): _by_condition("Ready"),
-    ("external-secrets.io", "SecretStore"): _by_condition("Ready"),
-    ("external-secrets.io", "ClusterSecretStore"): _by_condition("Ready"),
+    ("cert-manager.io", "Issuer"): _erring("Ready", "issuer_failed", "correct the issuer"),
+    ("cert-manager.io", "ClusterIssuer"): _erring("Ready", "issuer_failed", "correct the issuer"),
+    ("external-secrets.io", "ExternalSecret"): _erring(
+        "Ready", "secret_sync_failed", "see its SecretStore, and whether the key is there"
+    ),
+    ("external-secrets.io", "SecretStore"): _erring("Ready", "secret_store_failed", "correct its access"),
+    ("external-secrets.io", "ClusterSecretStore"): _erring("Ready", "secret_store_failed", "correct its access"),
     ("gateway.networking.k8s.io", "GatewayClass"): _by_condition("Accepted"),
     ("gateway.networking.k8s.io", "Gateway"): _by_condition("Accepted", "Programmed"),
     ("gateway.networking.k8s.io", "HTTPRoute"): _route,
     ("keda.sh", "ScaledObject"): _by_condition("Ready"),
     ("monitoring.coreos.com", "Prometheus"): _by_condition("Available", "Reconciled"),
     ("monitoring.coreos.com", "Alertmanager"): _by_condition("Available", "Reconciled"),
-    ("nvidia.com", "ClusterPolicy"): _by_field("state", "ready"),
+    ("nvidia.com", "ClusterPolicy"): _cluster_policy,
     ("snapshot.storage.k8s.io", "VolumeSnapshot"): _by_field("readyToUse", True),
     ("velero.io", "BackupStorageLocation"): _by_field("phase", "Available"),
     ("velero.io", "Backup"): _by_field("phase", "Completed", ("Failed", "PartiallyFailed", "FailedValidation")),

@@ -29,6 +29,8 @@ class View:
         self._events: dict[str, dict[str, Object]] = {}
         self._uids: dict[str, Object] = {}
         self._synced: set[Kind] = set()
+        self._stamps: dict[str, int] = {}
+        self._changes = 0
         self.seen: set[tuple[Kind, str, str]] = set()
         """All that has ever been there, to tell what is deleted from what does not exist yet."""
 
@@ -59,8 +61,10 @@ class View:
         self._uids[uid] = obj
         for owner in _owners(obj):
             self._owned.setdefault(owner, {})[uid] = obj
+        self._stamp(uid)
         if kind == ("", "Event"):
             self._events.setdefault(_about(obj), {})[uid] = obj
+            self._stamp(_about(obj))
 
     def remove(self, kind: Kind, obj: Object) -> None:
         """An object that is gone."""
@@ -73,8 +77,18 @@ class View:
         self._uids.pop(uid, None)
         for owner in _owners(obj):
             self._owned.get(owner, {}).pop(uid, None)
+        self._stamps.pop(uid, None)
         if kind == ("", "Event"):
             self._events.get(_about(obj), {}).pop(uid, None)
+            self._stamp(_about(obj))
+
+    def _stamp(self, uid: str) -> None:
+        self._changes += 1
+        self._stamps[uid] = self._changes
+
+    def stamp(self, uid: str) -> int:
+        """A number that is another one after each change of an object or of the events about it."""
+        return self._stamps.get(uid, 0)
 
     def knows(self, kind: Kind) -> bool:
         """Whether the kind is watched and has been listed."""

@@ -1,0 +1,453 @@
+"""Whole gates on simulated time: when the verdict comes, what it says, and what it does not condemn."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Unreachable
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.health.checks import (
+    Check,
+    Finding,
+    HttpCheck,
+    Outcome,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.health.endpoint import Endpoint
+from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import GateFailed, Verdict
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
+from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
+from tests.support.objects import (
+    container,
+    crashing,
+    custom,
+    endpoints,
+    event,
+    pod,
+    ready_pod,
+    replica_set,
+    running,
+    service,
+    waiting,
+    workload,
+)
+from tests.support.simulation import START, Simulation, simulated
+
+API = workload("api")
+DB = workload("db", "StatefulSet")
+REFUSED = 'connection to server at "db" (10.96.0.7), port 5432 failed: Connection refused'
+
+
+def run(simulation: Simulation, *targets: Object, **options: Any) -> Verdict:
+    with simulated(simulation, list(targets), options=Options(**{"timeout": 300, **options})) as gate:
+        return gate.run()
+
+
+def condemned(simulation: Simulation, *targets: Object, **options: Any) -> tuple[GateFailed, float]:
+    """The failure, and the seconds until it."""
+    with pytest.raises(GateFailed) as caught:
+        run(simulation, *targets, **options)
+    return caught.value, simulation.time - START
+
+
+def with_set(*objects: Object) -> list[Object]:
+    """Objects, and the ReplicaSets of the Deployments among them."""
+    return [*objects, *(replica_set(item) for item in objects if item["kind"] == "Deployment")]
+
+
+def test_the_verdict_comes_with_the_event_that_makes_it_certain() -> None:
+    simulation = Simulation(*with_set(API), pod(API, containerStatuses=[container(waiting("ContainerCreating"))]))
+    simulation.at(40, pod(API, containerStatuses=[container(waiting("ErrImagePull", "api:1: not found"))]))
+    failure, seconds = condemned(simulation, API)
+    assert failure.code == "image_not_found"
+    assert 40 <= seconds < 42
+    assert failure.diagnoses[0]["chain"] == ["Deployment n/api", "ReplicaSet n/api-1", "Pod n/api-0", "container main"]
+
+
+def test_it_returns_as_soon_as_all_is_ready() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(30, ready_pod(API))
+    simulation.at(30.2, workload("api", ready=True))
+    verdict = run(simulation, API)
+    assert verdict.healthy
+    assert 30.2 <= verdict.seconds <= 30.5
+
+
+@pytest.mark.parametrize(
+    ("message", "grace"),
+    [('secret "db" not found', Policy().config), ("couldn't find key url in ConfigMap n/db", Policy().config)],
+)
+def test_what_may_heal_is_told_when_its_grace_ends(message: str, grace: float) -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    broken = pod(API, containerStatuses=[container(waiting("CreateContainerConfigError", message))])
+    simulation.at(10, broken)
+    failure, seconds = condemned(simulation, API)
+    assert failure.code == "config_missing"
+    assert 10 + grace <= seconds < 12 + grace
+
+
+def test_without_any_progress_the_wait_ends_and_says_why() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(20, pod(API, phase="Running", containerStatuses=[running(False)]))
+    failure, seconds = condemned(simulation, API, no_progress_timeout=60)
+    assert failure.code == "no_progress"
+    assert "no nearer to ready for 60 s" in failure.cause
+    assert "does not get ready" in failure.cause
+    assert 80 <= seconds < 82
+
+
+def test_progress_is_any_object_that_is_further_than_ever() -> None:
+    simulation = Simulation(*with_set(API, DB), pod(API), pod(DB))
+    # Back and forth is no progress; the database's is.
+    for moment in range(10, 200, 10):
+        status = crashing(1) if moment % 20 else running(False)
+        simulation.at(moment, pod(API, phase="Running", containerStatuses=[status]))
+    simulation.at(70, pod(DB, phase="Running", containerStatuses=[running(False)]))
+    failure, seconds = condemned(simulation, API, DB, no_progress_timeout=60)
+    assert failure.code == "no_progress"
+    assert 130 <= seconds < 132
+
+
+def test_an_outage_of_the_api_server_is_no_lack_of_progress() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.lose(10, 100, Unreachable("unreachable", "API server", "does not answer"))
+    simulation.at(140, workload("api", ready=True))
+    assert run(simulation, API, no_progress_timeout=60).healthy
+
+
+def test_an_outage_ends_the_wait_in_the_end() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.lose(10, 1000, Unreachable("unreachable", "API server", "does not answer"))
+    with pytest.raises(Failure) as caught:
+        run(simulation, API)
+    assert caught.value.code == "unreachable"
+    assert simulation.time - START < 140
+    assert any("does not answer" in line for _moment, line in simulation.told)
+
+
+def test_a_grace_that_ended_during_an_outage_waits_for_the_watches_to_catch_up() -> None:
+    broken = pod(API, containerStatuses=[container(waiting("CreateContainerConfigError", 'secret "db" not found'))])
+    simulation = Simulation(*with_set(API), broken)
+    simulation.lose(5, 60, Unreachable("unreachable", "API server", "does not answer"))
+    # What happened meanwhile arrives a moment after the connection.
+    simulation.at(65.5, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+
+
+def test_staying_ready_begins_anew_with_each_break() -> None:
+    simulation = Simulation(*with_set(workload("api", ready=True)), ready_pod(API))
+    simulation.at(20, ready_pod(API, restartCount=1))
+    simulation.at(40, workload("api"))
+    simulation.at(50, workload("api", ready=True))
+    verdict = run(simulation, API, stable_for=30)
+    assert 80 <= verdict.seconds <= 81
+
+
+def test_what_never_stays_ready_is_unsteady() -> None:
+    simulation = Simulation(*with_set(workload("api", ready=True)), ready_pod(API))
+    for moment in range(20, 120, 20):
+        simulation.at(moment, workload("api"))
+        simulation.at(moment + 5, workload("api", ready=True))
+    failure, seconds = condemned(simulation, API, stable_for=30, timeout=120)
+    assert failure.code == "unstable"
+    assert "not for 30 s within 120 s" in failure.cause
+    assert "interrupted 5 times" in failure.evidence
+    assert seconds == pytest.approx(120)
+
+
+def test_one_that_flaps_at_the_deadline_says_so() -> None:
+    simulation = Simulation(*with_set(workload("api", ready=True)), ready_pod(API))
+    simulation.at(20, workload("api"))
+    failure, _seconds = condemned(simulation, API, stable_for=30, timeout=60)
+    assert failure.code == "timeout"
+    assert "everything was ready 1 times before" in failure.evidence
+
+
+def broken_apps(count: int) -> list[Object]:
+    """Components that crash since the database refuses connections."""
+    return [workload(f"app-{number}", env={"DATABASE_HOST": "db"}) for number in range(count)]
+
+
+def test_one_broken_database_is_one_failure_and_not_forty() -> None:
+    apps = broken_apps(40)
+    simulation = Simulation(*with_set(DB, *apps), service("db"), pod(DB))
+    for app in apps:
+        simulation.objects.append(pod(app, phase="Running", containerStatuses=[crashing(2)]))
+        simulation.at(30, pod(app, phase="Running", containerStatuses=[crashing(4)]))
+        simulation.log[(f"{app['metadata']['name']}-0", "main")] = ["starting", REFUSED]
+    simulation.at(20, pod(DB, containerStatuses=[container(waiting("ImagePullBackOff", "db:1: i/o timeout"))]))
+    failure, seconds = condemned(simulation, DB, service("db"), *apps)
+    assert failure.object == "StatefulSet n/db"
+    assert failure.code == "image_pull"
+    assert "cannot pull its image" in failure.sentence
+    assert "also waiting for it: Deployment n/app-0" in failure.evidence
+    assert "and 35 more" in failure.evidence
+    followers = [item for item in failure.diagnoses if item["because"] == "StatefulSet n/db"]
+    assert len(followers) == len(failure.diagnoses) - 1
+    # Not when the first forty crash, but when what they wait for is certain.
+    assert 20 + Policy().image <= seconds < 22 + Policy().image
+    # A log of each component, and not again while nothing happens.
+    assert len(simulation.asked) <= 45
+
+
+def test_the_logs_alone_name_the_database() -> None:
+    apps = [workload(f"app-{number}") for number in range(20)]
+    pods = [pod(app, phase="Running", containerStatuses=[crashing(4)]) for app in apps]
+    simulation = Simulation(*with_set(DB, *apps), service("db"), *pods, pod(DB))
+    simulation.log.update({(f"app-{number}-0", "main"): [REFUSED] for number in range(20)})
+    simulation.at(20, pod(DB, containerStatuses=[container(waiting("InvalidImageName"))]))
+    failure, seconds = condemned(simulation, DB, service("db"), *apps)
+    assert failure.object == "StatefulSet n/db"
+    assert 20 <= seconds < 22
+
+
+def test_a_database_that_is_only_slow_condemns_nobody() -> None:
+    apps = broken_apps(2)
+    simulation = Simulation(*with_set(DB, *apps), service("db"), endpoints("db", ready=False), pod(DB))
+    for app in apps:
+        simulation.log[(f"{app['metadata']['name']}-0", "main")] = [REFUSED]
+        simulation.at(30, pod(app, phase="Running", containerStatuses=[crashing(5)]))
+        simulation.at(150, ready_pod(app), workload(app["metadata"]["name"], ready=True, env={"DATABASE_HOST": "db"}))
+    simulation.at(100, ready_pod(DB), workload("db", "StatefulSet", ready=True), endpoints("db"))
+    assert run(simulation, DB, service("db"), *apps).healthy
+    assert any("app-0 waits for StatefulSet db" in line for _moment, line in simulation.told)
+
+
+def test_who_goes_on_crashing_with_the_database_there_is_condemned_after_a_new_budget() -> None:
+    (app,) = broken_apps(1)
+    simulation = Simulation(*with_set(DB, app), service("db"), endpoints("db"), pod(DB))
+    simulation.log[("app-0-0", "main")] = [REFUSED]
+    simulation.at(30, pod(app, phase="Running", containerStatuses=[crashing(5)]))
+    simulation.at(100, ready_pod(DB), workload("db", "StatefulSet", ready=True))
+    for number, moment in enumerate((120, 140, 160)):
+        simulation.at(moment, pod(app, phase="Running", containerStatuses=[crashing(6 + number)]))
+    failure, seconds = condemned(simulation, DB, service("db"), app)
+    assert failure.object == "Deployment n/app-0"
+    assert 160 <= seconds < 162
+
+
+def test_a_crash_of_its_own_is_not_blamed_on_a_slow_database() -> None:
+    (app,) = broken_apps(1)
+    simulation = Simulation(*with_set(DB, app), service("db"), pod(DB))
+    simulation.log[("app-0-0", "main")] = ["Traceback", "KeyError: 'SETTINGS'"]
+    simulation.at(30, pod(app, phase="Running", containerStatuses=[crashing(5)]))
+    failure, seconds = condemned(simulation, DB, service("db"), app)
+    assert failure.object == "Deployment n/app-0"
+    assert "KeyError" in failure.evidence
+    assert 30 <= seconds < 32
+
+
+def test_a_secret_that_is_still_being_synced_is_waited_for() -> None:
+    condition = {"type": "Ready", "status": "False", "reason": "SecretSyncedError", "message": "could not get secret"}
+    spec = {"target": {"name": "db"}, "secretStoreRef": {"name": "vault"}}
+    secret = custom("external-secrets.io/v1", "ExternalSecret", "keys", spec)
+    broken = pod(API, containerStatuses=[container(waiting("CreateContainerConfigError", 'secret "db" not found'))])
+    simulation = Simulation(*with_set(API), secret, broken)
+    simulation.at(40, {**secret, "status": {"conditions": [condition]}})
+    failure, seconds = condemned(simulation, API, secret)
+    assert failure.object == "ExternalSecret n/keys"
+    assert "also waiting for it: Deployment n/api" in failure.evidence
+    assert 85 <= seconds < 87
+
+
+def test_the_same_missing_secret_is_told_once() -> None:
+    apps = [workload(f"app-{number}") for number in range(5)]
+    message = waiting("CreateContainerConfigError", 'secret "db" not found')
+    pods = [pod(app, containerStatuses=[container(message)]) for app in apps]
+    failure, _seconds = condemned(Simulation(*with_set(*apps), *pods), *apps)
+    assert failure.object == "Deployment n/app-0"
+    assert "also waiting for it: Deployment n/app-1" in failure.evidence
+    assert {item["because"] for item in failure.diagnoses[1:]} == {"Secret n/db"}
+
+
+def test_independent_failures_are_all_named() -> None:
+    other = workload("web")
+    simulation = Simulation(
+        *with_set(API, other),
+        pod(API, containerStatuses=[container(waiting("ErrImagePull", "api:1: not found"))]),
+        pod(other, phase="Running", containerStatuses=[crashing(5)]),
+    )
+    failure, _seconds = condemned(simulation, API, other)
+    assert failure.object == "Deployment n/api"
+    assert "not ready either: Deployment n/web" in failure.evidence
+    assert [item["because"] for item in failure.diagnoses] == ["", ""]
+
+
+def test_the_error_budget_puts_up_with_some_pods() -> None:
+    api = workload("api", replicas=3)
+    broken = {"containerStatuses": [container(waiting("ErrImagePull", "api:1: not found"))]}
+    simulation = Simulation(*with_set(api), ready_pod(api, 0), pod(api, 1, **broken), pod(api, 2))
+    simulation.at(50, pod(api, 2, **broken))
+    failure, seconds = condemned(simulation, api, policy=Policy(failed_pods=1))
+    assert failure.code == "image_not_found"
+    assert 50 <= seconds < 52
+
+
+@dataclasses.dataclass(frozen=True)
+class Scripted(Check):
+    """A check whose answers change at given seconds."""
+
+    answers: tuple[tuple[float, Finding], ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"Check {self.name}"
+
+    def measure(self, cluster: Any, memory: dict[str, Any]) -> Outcome:
+        now = cluster.clock.now() - START
+        finding = [finding for moment, finding in self.answers if moment <= now][-1]
+        return Outcome(finding, finding.value)
+
+
+HERE = Endpoint(url="http://example.test")
+READY = with_set(workload("api", ready=True))
+
+
+def check(*answers: tuple[float, Finding], **more: Any) -> Scripted:
+    return Scripted("c", HERE, answers=answers, **more)
+
+
+def test_a_check_has_to_hold_for_its_time() -> None:
+    script = check((0, Finding.BAD), (12, Finding.GOOD), interval=5, hold=30)
+    verdict = run(Simulation(*READY, ready_pod(API)), API, checks=(script,))
+    assert 45 <= verdict.seconds <= 46
+    assert verdict.checks == [{"name": "Check c", "state": "ready", "message": "good"}]
+
+
+def test_a_check_is_asked_at_once_when_the_objects_are_ready() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(31, workload("api", ready=True), ready_pod(API))
+    verdict = run(simulation, API, checks=(check((0, Finding.GOOD), interval=10),))
+    assert 31 <= verdict.seconds < 31.5
+
+
+def test_a_check_that_stays_bad_is_the_verdict_after_its_grace() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(30, workload("api", ready=True), ready_pod(API))
+    failure, seconds = condemned(simulation, API, checks=(check((0, Finding.BAD), grace=20),))
+    assert failure.code == "metric_violated"
+    assert failure.object == "Check c"
+    assert 50 <= seconds < 52
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "seconds"), [("wait", "metric_no_data", 60), ("fail", "metric_no_data", 0), ("pass", "", 0)]
+)
+def test_no_data_means_what_is_said(policy: str, code: str, seconds: float) -> None:
+    script = check((0, Finding.NO_DATA), no_data=policy, grace=60)
+    simulation = Simulation(*READY, ready_pod(API))
+    if not code:
+        assert run(simulation, API, checks=(script,)).healthy
+        return
+    failure, took = condemned(simulation, API, checks=(script,))
+    assert failure.code == code
+    assert seconds <= took < seconds + 2
+
+
+def test_a_question_that_is_wrong_ends_the_wait_before_the_objects_are_ready() -> None:
+    failure, seconds = condemned(Simulation(*with_set(API), pod(API)), API, checks=(check((0, Finding.REFUSED)),))
+    assert failure.code == "check_refused"
+    assert seconds < 2
+
+
+def test_answers_from_before_the_objects_are_ready_do_not_count() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(100, workload("api", ready=True), ready_pod(API))
+    script = check((0, Finding.BAD), (99, Finding.GOOD), grace=10)
+    assert run(simulation, API, checks=(script,)).healthy
+
+
+def test_a_check_and_staying_ready_run_side_by_side() -> None:
+    script = check((0, Finding.GOOD), interval=5, hold=20)
+    verdict = run(Simulation(*READY, ready_pod(API)), API, checks=(script,), stable_for=25)
+    assert 25 <= verdict.seconds <= 26
+
+
+def test_a_check_without_time_left_says_what_it_was_waiting_for() -> None:
+    script = check((0, Finding.BAD), grace=600)
+    failure, _seconds = condemned(Simulation(*READY, ready_pod(API)), API, checks=(script,), timeout=40)
+    assert failure.code == "timeout"
+    assert "did not pass within 40 s" in failure.cause
+
+
+def test_one_look_asks_each_check_once() -> None:
+    simulation = Simulation(*READY, ready_pod(API))
+    options = Options(checks=(check((0, Finding.BAD)),))
+    with simulated(simulation, [API], options=options) as gate:
+        verdict = gate.look()
+    assert not verdict.healthy
+    assert verdict.checks[0]["message"] == "bad"
+
+
+def test_nodes_are_watched_once_a_pod_finds_none_and_one_that_joins_is_waited_for() -> None:
+    unscheduled = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}]}
+    simulation = Simulation(*with_set(API), pod(API, **unscheduled))
+    node = custom("v1", "Node", "late", creationTimestamp="2026-01-01T00:00:30Z")
+    node["metadata"].pop("namespace")
+    simulation.at(30, node)
+    simulation.at(200, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+    simulation = Simulation(*with_set(API), pod(API, **unscheduled))
+    failure, seconds = condemned(simulation, API)
+    assert failure.code == "unschedulable"
+    assert Policy().schedule <= seconds < Policy().schedule + 2
+
+
+def test_kinds_that_may_not_be_watched_are_said() -> None:
+    simulation = Simulation(*with_set(workload("api", ready=True)), service("api"))
+    simulation.denied = {"EndpointSlice", "Pod", "StatefulSet"}
+    verdict = run(simulation, API, service("api"))
+    assert verdict.healthy
+    assert any("EndpointSlices cannot be read" in note for note in verdict.notes)
+
+
+SEEDS = {
+    "in a Secret": "s3cr3t-of-the-secret-object",
+    "in the environment": "hunter2-plain-env",
+    "in a URL": "pa55-in-url",
+    "in an event": "tok-in-event-4711",
+    "in an annotation": "annotated-secret-0815",
+}
+
+
+def test_no_secret_is_in_anything_that_it_says() -> None:
+    """Secrets wherever a pod and what is about it may hold them, then a look through all output."""
+    env = {"DB_PASSWORD": SEEDS["in the environment"], "DB_URL": f"postgresql://u:{SEEDS['in a URL']}@db/x"}
+    api = workload("api", env=env)
+    api["metadata"]["annotations"] = {"note": SEEDS["in an annotation"]}
+    api["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "db"}}]
+    broken = pod(api, phase="Running", containerStatuses=[crashing(5)])
+    broken["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"] = (
+        f"cannot log in with {SEEDS['in a Secret']}"
+    )
+    broken["metadata"]["annotations"] = {"note": SEEDS["in an annotation"]}
+    simulation = Simulation(*with_set(api), broken)
+    told = event(broken, "Failed", f"tried token={SEEDS['in an event']} and {SEEDS['in a Secret']}")
+    simulation.objects.append(told)
+    simulation.log[("api-0", "main")] = [
+        f"password is {SEEDS['in a Secret']}", f"used {SEEDS['in the environment']}",
+        f"dsn postgresql://u:{SEEDS['in a URL']}@db/x",
+        base64.b64encode(SEEDS["in a Secret"].encode()).decode(),
+    ]  # fmt: skip
+    data = {"password": base64.b64encode(SEEDS["in a Secret"].encode()).decode()}
+    simulation.secrets["db"] = {"data": data}
+    failure, _seconds = condemned(simulation, api)
+    output = json.dumps([failure.as_dict(), failure.sentence, simulation.told])
+    assert "*****" in output
+    for place, secret in SEEDS.items():
+        assert secret not in output, place
+        assert base64.b64encode(secret.encode()).decode() not in output, place
+
+
+def test_no_secret_is_in_a_check_either() -> None:
+    endpoint = Endpoint(url=f"http://user:{SEEDS['in a URL']}@nowhere.invalid:1", headers={"X-Key": "header-secret"})
+    script = HttpCheck("page", endpoint, grace=0)
+    failure, _seconds = condemned(Simulation(*READY, ready_pod(API)), API, checks=(script,))
+    assert failure.code == "http_check_failed"
+    assert SEEDS["in a URL"] not in json.dumps(failure.as_dict())
+    assert "header-secret" not in json.dumps(failure.as_dict())
