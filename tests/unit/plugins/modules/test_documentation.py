@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.groundwork.platform.plugins.doc_fragments.auth import ModuleDocFragment
 from ansible_collections.groundwork.platform.plugins.module_utils import cluster_module
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import auth_argument_spec
 
@@ -31,9 +30,14 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def fragment_options(name: str) -> dict[str, Any]:
+    """The options that a doc fragment of this collection adds."""
+    fragment = importlib.import_module(f"ansible_collections.groundwork.platform.plugins.doc_fragments.{name}")
+    return dict(yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"])
+
+
 def test_the_connection() -> None:
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
-    assert plain(documented) == plain(auth_argument_spec())
+    assert plain(fragment_options("auth")) == plain(auth_argument_spec())
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -53,7 +57,11 @@ def test_options(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         module.main()
     own = {key: value for key, value in seen.items() if key not in auth_argument_spec()}
     documentation = yaml.safe_load(module.DOCUMENTATION)
-    assert plain(documentation["options"]) == plain(own)
+    documented = dict(documentation["options"])
+    for fragment in documentation["extends_documentation_fragment"]:
+        if fragment != "groundwork.platform.auth":
+            documented |= fragment_options(fragment.rpartition(".")[2])
+    assert plain(documented) == plain(own)
     assert {"check_mode", "diff_mode", "idempotent"} <= set(documentation["attributes"])
     assert isinstance(yaml.safe_load(module.EXAMPLES), list)
     assert yaml.safe_load(module.RETURN)
