@@ -38,7 +38,8 @@ attributes:
   action_group:
     description: Takes its connection from C(module_defaults) of this action group.
     support: full
-    membership: groundwork.platform.kubernetes
+    membership:
+      - groundwork.platform.kubernetes
 options:
   definition:
     description:

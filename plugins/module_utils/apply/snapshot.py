@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.items import Item
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.session import Session
@@ -16,7 +17,7 @@ LIST_FROM = 5
 WASTE = 10
 """A list may bring so many objects for each that was asked for; beyond a page, it is given up for single reads."""
 
-Place = tuple[Resource, str | None]
+Place: TypeAlias = "tuple[Resource, str | None]"
 
 
 class Snapshot:
