@@ -19,7 +19,8 @@ description:
   - Modules report through the folder named by the environment variable E(GROUNDWORK_PROGRESS), which this callback
     sets.
   - Where standard output is no terminal there are changes but no heartbeats more often than every 60 seconds. Under
-    ansible-runner, and so in AWX, lines are printed when a task ends, as a runner owns the terminal meanwhile.
+    ansible-runner, and so in AWX, lines are printed when a task ends, as a runner owns the terminal meanwhile; those
+    of C(apply), C(health_gate) and C(migration) appear live there too, by action plugins of their own.
 options:
   heartbeat:
     description: After how many seconds without a line to say what is still going on, on a terminal.
@@ -35,7 +36,6 @@ requirements:
 """
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -48,47 +48,11 @@ from typing import Any
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import ENVIRONMENT_VARIABLE
+from ansible_collections.groundwork.platform.plugins.plugin_utils.journal import Journal, clock
 
 # How often the folder is looked at, in seconds; and the heartbeat where no person is watching.
 POLL = 0.25
 LOG_HEARTBEAT = 60.0
-
-
-def clock(seconds: float) -> str:
-    """Render a duration as minutes and seconds: ``03:07``."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02d}:{rest:02d}"
-
-
-class Journal:
-    """Reads what modules append to the progress folder, each line once, in the order of time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._offsets: dict[Path, int] = {}
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the entries that are new since the last call; a line still being written waits for the next."""
-        entries: list[dict[str, Any]] = []
-        try:
-            files = sorted(self._folder.glob("*.jsonl"))
-        except OSError:
-            return entries
-        for file in files:
-            try:
-                with file.open("rb") as stream:
-                    stream.seek(self._offsets.get(file, 0))
-                    data = stream.read()
-            except OSError:
-                continue
-            end = data.rfind(b"\n") + 1
-            self._offsets[file] = self._offsets.get(file, 0) + end
-            for line in data[:end].splitlines():
-                with contextlib.suppress(ValueError):
-                    entry = json.loads(line)
-                    if isinstance(entry, dict):
-                        entries.append(entry)
-        return sorted(entries, key=lambda entry: float(entry.get("time", 0)))
 
 
 class CallbackModule(CallbackBase):

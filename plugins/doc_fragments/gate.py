@@ -68,7 +68,7 @@ options:
         description:
           - True when the object is certain not to get ready by itself. This ends the wait.
         type: str
-      message:
+      reason:
         description:
           - What the object says about itself, shown while it is not ready.
         type: str

@@ -24,6 +24,9 @@ extends_documentation_fragment:
   - groundwork.platform.auth
   - groundwork.platform.gate
 attributes:
+  async:
+    support: none
+    description: It waits in the foreground, with a deadline of its own.
   check_mode:
     support: full
     description: Looks once, without waiting, and does not fail. Each metric and HTTP gate is asked once.
@@ -56,7 +59,6 @@ notes:
   - It needs to list and watch the kinds it is given, and Pods, Events, ReplicaSets and other kinds that tell how those
     fare. What it may not read it does without, and says so.
   - Before it shows a log it reads the Secrets that the failing pod uses, so as to mask their values.
-  - Waits in the foreground, C(async) is refused.
 seealso:
   - module: groundwork.platform.apply
   - module: kubernetes.core.k8s_info
@@ -120,7 +122,7 @@ EXAMPLES = r"""
         kind: Import
         ready: status.phase == 'Done'
         failed: status.phase == 'Rejected'
-        message: status.reason
+        reason: status.reason
 """
 
 RETURN = r"""

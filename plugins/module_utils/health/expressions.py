@@ -66,7 +66,7 @@ def user_rules(given: list[Mapping[str, Any]]) -> dict[Kind, Rule]:
     """Rules of readiness from the option ``readiness_rules``.
 
     :param given: mappings with ``group`` (empty for the core group), ``kind``, ``ready``, and optionally ``failed``
-        and ``message``, all three expressions on the whole object.
+        and ``reason``, all three expressions on the whole object.
     :raises Failure: one of them is not valid, or a kind has two.
     """
     rules: dict[Kind, Rule] = {}
@@ -75,7 +75,7 @@ def user_rules(given: list[Mapping[str, Any]]) -> dict[Kind, Rule]:
         where = f"The readiness rule for {'.'.join(part for part in (kind[1], kind[0]) if part)}"
         if kind in rules:
             raise Failure("bad_expression", where, "is given twice", hint="keep one of them")
-        rules[kind] = _rule(where, *(entry.get(name) for name in ("ready", "failed", "message")))
+        rules[kind] = _rule(where, *(entry.get(name) for name in ("ready", "failed", "reason")))
     return rules
 
 
@@ -84,7 +84,7 @@ def _rule(where: str, ready: str | None, failure: str | None, message: str | Non
         raise Failure("bad_expression", where, "says not when it is ready", hint="give its expression ready")
     is_ready = Expression(ready, f"{where} (ready)")
     has_failed = Expression(failure, f"{where} (failed)") if failure else None
-    says = Expression(message, f"{where} (message)") if message else None
+    says = Expression(message, f"{where} (reason)") if message else None
 
     def rule(obj: Object, view: View) -> Readiness:
         try:

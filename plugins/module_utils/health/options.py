@@ -165,7 +165,7 @@ def gate_argument_spec() -> dict[str, Any]:
                 "kind": {"type": "str", "required": True},
                 "ready": {"type": "str", "required": True},
                 "failed": {"type": "str"},
-                "message": {"type": "str"},
+                "reason": {"type": "str"},
             },
         },
         "metric_gates": {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.groundwork.platform.plugins.callback.progress import Journal, clock
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import ENVIRONMENT_VARIABLE, Progress
+from ansible_collections.groundwork.platform.plugins.plugin_utils.journal import Journal, clock
 from tests.support import terminal
 
 ROOT = Path(__file__).resolve().parents[4]

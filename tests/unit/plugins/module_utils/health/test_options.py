@@ -75,7 +75,7 @@ def test_a_password_in_a_url_is_never_repeated() -> None:
 
 WIDGET = {
     "group": "example.com", "kind": "Widget", "ready": "status.phase == 'Done'",
-    "failed": "contains(status.phase, 'Fail')", "message": "join(' ', [status.phase, status.reason])",
+    "failed": "contains(status.phase, 'Fail')", "reason": "join(' ', [status.phase, status.reason])",
 }  # fmt: skip
 
 
