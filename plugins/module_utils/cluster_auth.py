@@ -81,12 +81,14 @@ class Credentials:
     :param certificate: PEM of a client certificate, or None.
     :param key: PEM of its key, or None.
     :param expires: on ``time.time()``; None means never.
+    :param renewable: whether asking for them again may give others, even before they expire.
     """
 
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     certificate: str | None = None
     key: str | None = dataclasses.field(default=None, repr=False)
     expires: float | None = None
+    renewable: bool = False
 
 
 @dataclasses.dataclass
@@ -335,7 +337,7 @@ class Kubeconfig:
             dict(self.document), context=context, client_configuration=configuration, persist_config=False
         )
         value = configuration.get_api_key_with_prefix("authorization") or ""
-        return Credentials({"Authorization": value}, expires=time.time() + TOKEN_FILE_LIFE)
+        return Credentials({"Authorization": value}, expires=time.time() + TOKEN_FILE_LIFE, renewable=True)
 
 
 def _load(kubeconfig: str | Mapping[str, Any] | None) -> Kubeconfig | None:
@@ -403,7 +405,7 @@ def _read_file(path: str, what: str) -> str:
 def _token_file(path: Path, base: Credentials) -> Credentials:
     token = _read_file(str(path), "token file").strip()
     headers = {**base.headers, "Authorization": f"Bearer {token}"}
-    return dataclasses.replace(base, headers=headers, expires=time.time() + TOKEN_FILE_LIFE)
+    return dataclasses.replace(base, headers=headers, expires=time.time() + TOKEN_FILE_LIFE, renewable=True)
 
 
 def _in_cluster() -> Connection:
@@ -465,6 +467,7 @@ def _exec_plugin(
         certificate=status.get("clientCertificateData") or base.certificate,
         key=status.get("clientKeyData") or base.key,
         expires=_timestamp(status.get("expirationTimestamp")),
+        renewable=True,
     )
 
 

@@ -322,7 +322,7 @@ class Transport:
 
     def _renewable(self) -> bool:
         with self._lock:
-            return self._credentials is not None and self._credentials.expires is not None
+            return self._credentials is not None and self._credentials.renewable
 
     def _ready(self, renew: bool) -> tuple[Any, Any]:
         """The pool and headers to use now; new ones when the credentials have run out."""

@@ -89,8 +89,12 @@ def _event(event: Object) -> Object | None:
     if event.get("type") == "Normal" and event.get("reason") in _ROUTINE:
         return None
     about = event.get("involvedObject") or event.get("regarding") or {}
+    # An event's own times are of whoever wrote it; the API server notes when it took it in, on the one clock on which
+    # it also notes when an object was changed.
+    times = [str(entry["time"]) for entry in event["metadata"].get("managedFields") or [] if entry.get("time")]
     return {
         **_only(event, _EVENT),
+        **({"recordedTime": max(times)} if times else {}),
         "metadata": _only(event["metadata"], _METADATA),
         "involvedObject": _only(about, ("uid", "fieldPath")),
     }

@@ -131,7 +131,9 @@ class View:
 
 
 def event_time(event: Mapping[str, Any]) -> str:
-    """When an event was last seen, as text that sorts."""
+    """When an event was last seen, as text that sorts: on the API server's clock where that is known."""
+    if event.get("recordedTime"):
+        return str(event["recordedTime"])
     series = event.get("series") or {}
     time = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
     return str(time or event["metadata"].get("creationTimestamp") or "")

@@ -25,6 +25,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.view im
 
 SEARCH = 2.0
 """Seconds between two looks for objects that only have to exist."""
+RENEWAL = 20.0
+"""Seconds for which a server that has accepted the credentials may refuse them: they may be about to be renewed."""
 CATCH_UP = 1.5
 """Seconds to let the watches catch up after an interruption, before what they show condemns anyone."""
 
@@ -65,6 +67,8 @@ class Watching:
         self._waiting_for: set[Watcher] = set()
         self._lost: dict[Watcher, tuple[float, Failure]] = {}
         self._denials: dict[Watcher, int] = {}
+        self._refused_since: float | None = None
+        self._accepted = False
         self._named: dict[Watcher, str] = {}
         self._slimmer = Slimmer()
 
@@ -156,6 +160,7 @@ class Watching:
         kind = (resource.group, resource.kind)
         if event.type == "SYNC":
             self._waiting_for.discard(watcher)
+            self._accepted, self._refused_since = True, None
             self.denied.pop(kind, None)
             kept = [small for small in (self._slimmer.slim(kind, item) for item in event.objects) if small]
             self.view.sync(kind, kept, watcher.namespace, self._named[watcher])
@@ -170,18 +175,24 @@ class Watching:
             self._lost[watcher] = (since, event.error)
         elif event.type == "BACK":
             self._lost.pop(watcher, None)
+            self._refused_since = None
             self.judge_from = self.cluster.clock.now() + CATCH_UP
         elif event.type == "DENIED" and event.error is not None:
             self._deny(watcher, kind, event.error)
 
     def _deny(self, watcher: Watcher, kind: Kind, error: Failure) -> None:
         """Do without a kind that may not be watched; once more first, since a restarting server denies everything."""
+        if error.code == "unauthorised":
+            now = self.cluster.clock.now()
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            if not self._accepted or now - self._refused_since > RENEWAL:
+                raise error
+            self._lost.setdefault(watcher, (now, error))
+            return
         self._denials[watcher] = self._denials.get(watcher, 0) + 1
-        if self._denials[watcher] > 1 or error.code == "unauthorised":
+        if self._denials[watcher] > 1:
             self._waiting_for.discard(watcher)
             self._lost.pop(watcher, None)
-            if error.code == "unauthorised":
-                raise error
             self.denied[kind] = error.evidence or error.cause
 
     # What only has to exist

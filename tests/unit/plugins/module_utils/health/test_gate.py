@@ -406,6 +406,33 @@ def test_kinds_that_may_not_be_watched_are_said() -> None:
     assert any("EndpointSlices cannot be read" in note for note in verdict.notes)
 
 
+@pytest.mark.parametrize("clock", ["1999-01-01", "2026-01-01", "2099-01-01"])
+def test_the_clusters_clock_may_be_any_other(clock: str) -> None:
+    """Times that the cluster writes are compared with each other only, never with this machine's."""
+    db = workload("db", "StatefulSet")
+    db["metadata"]["managedFields"] = [{"manager": "groundwork.platform", "time": f"{clock}T12:00:00Z"}]
+    db["metadata"]["creationTimestamp"] = f"{clock}T00:00:00Z"
+    refused = 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'
+    # The controller that wrote it lives an hour in the past; the API server knows when it took it in.
+    recorded = {"managedFields": [{"manager": "kube-controller-manager", "time": f"{clock}T12:00:05Z"}]}
+    simulation = Simulation(db)
+    simulation.at(40, event(db, "FailedCreate", refused, at=f"{clock}T11:00:05Z", metadata=recorded))
+    failure, seconds = condemned(simulation, db)
+    assert failure.code == "pod_security"
+    assert 40 <= seconds < 42
+
+
+def test_an_event_about_an_earlier_revision_condemns_nobody() -> None:
+    db = workload("db", "StatefulSet")
+    db["metadata"]["managedFields"] = [{"manager": "groundwork.platform", "time": "2026-01-01T12:00:00Z"}]
+    recorded = {"managedFields": [{"manager": "kube-controller-manager", "time": "2026-01-01T11:00:00Z"}]}
+    # Its author's clock is ahead.
+    told = event(db, "FailedCreate", "violates PodSecurity", at="2026-01-01T13:00:00Z", metadata=recorded)
+    simulation = Simulation(db, told)
+    simulation.at(100, workload("db", "StatefulSet", ready=True))
+    assert run(simulation, db).healthy
+
+
 SEEDS = {
     "in a Secret": "s3cr3t-of-the-secret-object",
     "in the environment": "hunter2-plain-env",
