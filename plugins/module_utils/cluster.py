@@ -16,6 +16,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import (
@@ -78,7 +79,8 @@ class Resource:
         if self.namespaced and namespace:
             path += f"/namespaces/{namespace}"
         path += f"/{self.plural}"
-        return f"{path}/{name}" if name else path
+        # A name that cannot be one is for the server to refuse, not a way to another object.
+        return f"{path}/{quote(name, safe=':')}" if name else path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,15 +290,18 @@ class Cluster:
         dry_run: bool = False,
         subresource: str = "",
         patience: float | None = None,
+        strict: bool = True,
     ) -> Object:
         """Server-side apply.
 
         :param force: take over fields that other managers own.
         :param dry_run: let the server say what would come of it.
+        :param strict: let the server look for duplicate fields, which takes it a second reading of the object.
         :raises ApiError: code ``conflict`` names managers and fields in ``causes``; ``invalid`` the fields.
         """
         metadata = obj["metadata"]
-        query = {"fieldManager": field_manager, "fieldValidation": "Strict", "force": "true" if force else "false"}
+        validation = "Strict" if strict else "Ignore"
+        query = {"fieldManager": field_manager, "fieldValidation": validation, "force": "true" if force else "false"}
         if dry_run:
             query["dryRun"] = "All"
         return self._object(

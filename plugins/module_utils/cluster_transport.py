@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import importlib
+import importlib.util
 import json
 import os
 import random
@@ -18,15 +21,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import Connection, Credentials
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer as Answer
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Channel, Channels
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-
-try:
-    import urllib3
-except ImportError:  # pragma: no cover - said as a Failure when a cluster is first asked for
-    urllib3 = None  # type: ignore[assignment]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a TCP and TLS connection."""
@@ -37,6 +37,7 @@ FIRST_PATIENCE = 8.0
 PATIENCE = 120.0
 """Seconds for which a server that has answered before is tried again: a restarting one comes back."""
 POOL_SIZE = 16
+_PATH = "/:@!$&'()*+,;=~%"
 
 # Connections that are silently cut (a firewall, a lost node) are noticed after about 25 s although a watch
 # reads for long.
@@ -48,6 +49,12 @@ _KEEPALIVE = [
         if hasattr(socket, name)
     ),
 ]
+
+
+@functools.cache
+def _urllib3() -> Any:
+    """The library for long answers and proxies; it takes a noticeable part of a module's start to load."""
+    return importlib.import_module("urllib3")
 
 
 @dataclasses.dataclass(eq=False)
@@ -83,6 +90,9 @@ class ApiError(Failure):
             passing = ("etcdserver", "connection refused", "timed out", "request timed out", "leader changed")
             # A webhook that is away may come back, but only the caller knows whether to wait for it.
             return not self.webhook_unavailable and any(text in self.message for text in passing)
+        if self.status == 422:
+            # Right after its start, a server that has no addresses for Services yet calls the Service invalid.
+            return "allocator not ready" in self.message
         if self.status == 403:
             # Right after its start a server's authoriser does not know the roles yet; and quotas may not be
             # counted yet.
@@ -101,18 +111,6 @@ class Unreachable(Failure):
     def as_dict(self) -> dict[str, str]:
         """Only the fields that every failure has."""
         return Failure(self.code, self.object, self.cause, self.evidence, self.hint).as_dict()
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, whatever its status.
-
-    :param headers: by names in lower case.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclasses.dataclass
@@ -139,7 +137,7 @@ class Stream:
             for chunk in self._response.stream(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from lines
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        except (_urllib3().exceptions.HTTPError, OSError, ValueError) as error:
             raise Unreachable("unreachable", "The API server", "ended a watch", _words(error)) from error
         if rest:
             yield rest
@@ -160,7 +158,7 @@ class Transport:
     """
 
     def __init__(self, connection: Connection, patience: float = PATIENCE, clock: Clock | None = None) -> None:
-        if urllib3 is None:
+        if importlib.util.find_spec("urllib3") is None:
             raise Failure(
                 "missing_library",
                 "The Python package urllib3",
@@ -175,6 +173,7 @@ class Transport:
         self._lock = threading.RLock()
         self._credentials: Credentials | None = None
         self._pool: Any = None
+        self._channels: Channels | None = None
         self._answered = False
         self._prefix = urlsplit(connection.server).path.rstrip("/")
 
@@ -196,9 +195,7 @@ class Transport:
         :raises Unreachable: no answer within the patience.
         """
         data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
-        text = self._retrying(
-            lambda: self._send(method, path, query, data, content_type, stream=False).data, method, path, patience
-        )
+        text = self._retrying(lambda: self._send(method, path, query, data, content_type).body, method, path, patience)
         return json.loads(text) if text else None
 
     def text(
@@ -214,7 +211,7 @@ class Transport:
         """
 
         def attempt() -> Any:
-            return self._send("GET", path, query, None, "", stream=False, accept="*/*", timeout=timeout).data
+            return self._send("GET", path, query, None, "", accept="*/*", timeout=timeout).body
 
         return bytes(self._retrying(attempt, "GET", path, patience)).decode("utf-8", errors="replace")
 
@@ -231,11 +228,10 @@ class Transport:
         :param timeout: seconds to wait for it.
         :raises Unreachable: no answer.
         """
-        response = self._send(
-            method, path, query, None, "", stream=False, accept="*/*", timeout=timeout, headers=headers, any_status=True
+        answer: Answer = self._send(
+            method, path, query, None, "", accept="*/*", timeout=timeout, headers=headers, any_status=True
         )
-        fields = {str(name).lower(): str(value) for name, value in response.headers.items()}
-        return Answer(int(response.status), fields, bytes(response.data))
+        return answer
 
     def stream(self, path: str, query: Mapping[str, Any]) -> Stream:
         """Open a long answer. Tried once: whoever watches has its own way to go on.
@@ -250,7 +246,9 @@ class Transport:
         with self._lock:
             if self._pool is not None:
                 self._pool.close()
-                self._pool = None
+            if self._channels is not None:
+                self._channels.close()
+            self._pool = self._channels = None
 
     def _retrying(self, attempt: Callable[[], Any], method: str, path: str, patience: float | None) -> Any:
         started = self.clock.now()
@@ -282,74 +280,115 @@ class Transport:
         query: Mapping[str, Any] | None,
         body: bytes | None,
         content_type: str,
-        stream: bool,
+        stream: bool = False,
         accept: str = "application/json",
         timeout: float = READ_TIMEOUT,
         headers: Mapping[str, str] | None = None,
         any_status: bool = False,
     ) -> Any:
+        target = self._prefix + quote(path, safe=_PATH) + ("?" + urlencode(query) if query else "")
         for again in (False, True):
-            pool, sent = self._ready(renew=again)
-            sent["Accept"] = accept
-            if body is not None:
-                sent["Content-Type"] = content_type
-            for name, value in (headers or {}).items():
-                sent[name] = value
-            target = self._prefix + path + ("?" + urlencode(query) if query else "")
+            held = self._ready(renew=again)
+            sent = [("User-Agent", "groundwork.platform"), ("Accept", accept), *held.headers.items()]
+            sent += [*self.connection.headers, *([("Content-Type", content_type)] if body is not None else [])]
+            sent = [(name, value) for name, value in sent if name not in (headers or {})]
+            sent += list((headers or {}).items())
             self.requests += 1
             try:
-                response = pool.request(
-                    method,
-                    target,
-                    body=body,
-                    headers=sent,
-                    retries=False,
-                    redirect=False,
-                    preload_content=not stream,
-                    timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=None if stream else timeout),
-                )
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if stream or self.connection.proxy or timeout != READ_TIMEOUT:
+                    response = self._pooled(method, target, sent, body, stream, timeout)
+                else:
+                    response = self._direct(method, target, sent, body)
+            except OSError as error:
                 raise self._unreachable(error) from error
             self._answered = True
             # Credentials may have been renewed meanwhile by whoever issues them: ask once more with fresh ones.
             if response.status == 401 and not again and self._renewable():
-                response.drain_conn()
+                if not isinstance(response, Answer):
+                    response.drain_conn()
                 continue
             break
         if response.status < 300 or any_status:
             return response
         raise self._refused(response, method, path)
 
+    def _direct(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None) -> Answer:
+        with self._lock:
+            if self._channels is None:
+                self._channels = Channels(self._opener(), POOL_SIZE)
+            channels = self._channels
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {urlsplit(self.connection.server).netloc.rpartition('@')[2]}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise Failure("credentials", self.connection.source, "holds a header with a line break in it")
+        if body is not None or method in ("POST", "PUT", "PATCH"):
+            lines.append(f"Content-Length: {len(body or b'')}")
+        return channels.exchange("\r\n".join([*lines, "\r\n"]).encode("latin-1") + (body or b""))
+
+    def _pooled(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes | None,
+        stream: bool,
+        seconds: float,
+    ) -> Any:
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._open(self._ready())
+            pool = self._pool
+        urllib3 = _urllib3()
+        several = urllib3.HTTPHeaderDict()
+        for name, value in headers:
+            several.add(name, value)
+        timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, seconds), read=None if stream else seconds)
+        options = {"retries": False, "redirect": False, "preload_content": not stream, "timeout": timeout}
+        try:
+            response = pool.request(method, target, body=body, headers=several, **options)
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(error) from error
+        if stream:
+            return response
+        fields = {str(name).lower(): str(value) for name, value in response.headers.items()}
+        return Answer(int(response.status), fields, bytes(response.data))
+
     def _renewable(self) -> bool:
         with self._lock:
             return self._credentials is not None and self._credentials.renewable
 
-    def _ready(self, renew: bool) -> tuple[Any, Any]:
-        """The pool and headers to use now; new ones when the credentials have run out."""
+    def _ready(self, renew: bool = False) -> Credentials:
+        """The credentials to use now; new ones, and new connections, when the old ones have run out."""
         with self._lock:
             held = self._credentials
             # Ten seconds early, so that a request does not meet its credentials' end on the way.
             if held is None or renew or (held.expires is not None and held.expires - 10 < time.time()):
                 fresh = self.connection.credentials()
                 if held is not None and (held.certificate, held.key) != (fresh.certificate, fresh.key):
-                    self._pool = None
+                    self._pool = self._channels = None
                 self._credentials = held = fresh
-            if self._pool is None:
-                self._pool = self._open(held)
-            headers = urllib3.HTTPHeaderDict(held.headers)
-            headers["User-Agent"] = "groundwork.platform"
-            for name, value in self.connection.headers:
-                headers.add(name, value)
-            return self._pool, headers
+            return held
+
+    def _opener(self) -> Callable[[], Channel]:
+        """What opens a connection with the credentials of now."""
+        host, port, secure = self._server()
+        context = self.tls(self._ready()) if secure else None
+        name = self.connection.tls_server_name or host
+        return lambda: Channel((host, port), context, name, _KEEPALIVE, CONNECT_TIMEOUT, READ_TIMEOUT)
+
+    def _server(self) -> tuple[str, int, bool]:
+        """Host, port, and whether it speaks TLS."""
+        parts = urlsplit(self.connection.server)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            source, server = self.connection.source, self.connection.server
+            raise Failure("kubeconfig_invalid", source, f'names a server "{server}" that is no URL')
+        secure = parts.scheme == "https"
+        return parts.hostname, parts.port or (443 if secure else 80), secure
 
     def _open(self, credentials: Credentials) -> Any:
+        urllib3 = _urllib3()
         connection = self.connection
-        parts = urlsplit(connection.server)
-        secure = parts.scheme == "https"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Failure(
-                "kubeconfig_invalid", connection.source, f'names a server "{connection.server}" that is no URL'
-            )
+        host, port, secure = self._server()
         options: dict[str, Any] = {
             "maxsize": POOL_SIZE,
             "block": False,
@@ -366,9 +405,8 @@ class Transport:
         if connection.proxy:
             manager = urllib3.ProxyManager(connection.proxy, **options, **tls)
             return manager.connection_from_url(connection.server)
-        port = parts.port or (443 if secure else 80)
         kind = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
-        return kind(parts.hostname, port, **options, **tls)
+        return kind(host, port, **options, **tls)
 
     def tls(self, credentials: Credentials) -> ssl.SSLContext:
         """What a connection to the API server trusts and shows, for those that are not made here.
@@ -413,8 +451,12 @@ class Transport:
         return Unreachable("unreachable", where, "does not answer", text, hint)
 
     def _refused(self, response: Any, method: str, path: str) -> ApiError:
-        raw = bytes(response.read() if not response.data else response.data)
-        response.release_conn()
+        if isinstance(response, Answer):
+            raw, after = response.body, response.headers.get("retry-after")
+        else:
+            raw = bytes(response.read() if not response.data else response.data)
+            after = response.headers.get("Retry-After")
+            response.release_conn()
         try:
             body = json.loads(raw)
         except ValueError:
@@ -423,7 +465,7 @@ class Transport:
         reason = str(body.get("reason") or "")
         message = str(body.get("message") or raw[:300].decode("utf-8", errors="replace")).strip()
         details = body.get("details") or {}
-        after = response.headers.get("Retry-After") or details.get("retryAfterSeconds")
+        after = after or details.get("retryAfterSeconds")
         code, cause, hint = _explanation(response.status, reason)
         subject = f"{method} {path}"
         if response.status == 401:
