@@ -101,12 +101,17 @@ class Session:
     def apply(self, item: Item, dry_run: bool = False) -> Object:
         """Server-side apply of an object, once more with force where all who object are to be taken over."""
         try:
-            return self.cluster.apply(item.served, item.obj, self.field_manager, self.force, dry_run=dry_run)
+            return self._apply(item, self.force, dry_run)
         except ApiError as error:
             owners = conflicting(error) if error.status == 409 else {}
             if not owners or not self.take_over.issuperset(owners):
                 raise
-        return self.cluster.apply(item.served, item.obj, self.field_manager, True, dry_run=dry_run)
+        return self._apply(item, True, dry_run)
+
+    def _apply(self, item: Item, force: bool, dry_run: bool) -> Object:
+        # What has been dry-run strictly is the very same object when it is written.
+        strict = dry_run or item.checked != "server"
+        return self.cluster.apply(item.served, item.obj, self.field_manager, force, dry_run=dry_run, strict=strict)
 
     def delete(self, item: Item, propagation: str = "Background") -> None:
         """Delete what was there of an object, and nothing that has come under its name since."""
