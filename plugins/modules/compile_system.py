@@ -160,6 +160,19 @@ public:
       scheme: http
       service: proxy
       type: NodePort
+strategies:
+  description: How components take over that are not simply rolled, as M(groundwork.platform.release) takes it.
+  returned: success
+  type: dict
+  sample: {api: {type: canary, steps: [10, 50, 100], pause: 60}}
+on_failure:
+  description: V(rollback), V(keep) or V(pause).
+  returned: success
+  type: str
+digest:
+  description: Digest of the system's files with everything merged over them.
+  returned: success
+  type: str
 capabilities:
   description: What the system expects of its cluster.
   returned: success

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,6 +75,9 @@ def compile_system(
         "namespace": loaded.system.namespace,
         "stages": dataclasses.asdict(stages),
         "public": public(loaded.system),
+        "strategies": strategies(loaded.system),
+        "on_failure": loaded.system.on_failure,
+        "digest": digest(loaded),
         "capabilities": {"declared": list(able.declared), "needed": list(able.needed), "pending": dict(able.pending)},
         "notes": notes(loaded.system),
     }
@@ -88,6 +93,24 @@ def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str,
         _foundation(context), _secrets(context), _stores(context), _migration(context), _components(context)
     )
     return _patched(_unique(stages, loaded), loaded)
+
+
+def strategies(system: System) -> dict[str, dict[str, Any]]:
+    """How components take over that are not simply rolled, as the module release takes it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, component in system.components.items():
+        if component.strategy.type == "blue_green":
+            found[name] = {"type": "blue_green", "keep_old": component.strategy.keep_old}
+        elif component.strategy.type == "canary":
+            steps = list(component.strategy.steps)
+            found[name] = {"type": "canary", "steps": steps, "pause": component.strategy.pause}
+    return found
+
+
+def digest(loaded: Loaded) -> str:
+    """What tells one version of a system's files from another, with everything merged over them."""
+    text = json.dumps(loaded.tree.plain(), sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def public(system: System) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests.comm
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import bytes_text, cpu_text
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import (
     Amount,
+    Component,
     PostgreSQL,
     Redis,
     Resources,
@@ -55,7 +56,7 @@ def parts(context: Context) -> Iterator[Part]:
     """All parts that use anything."""
     system = context.system
     for component in system.components.values():
-        surge = math.ceil(component.scaling.largest * 0.25)
+        surge = _surge(component)
         devices = {component.gpu.resource: component.gpu.count} if component.gpu is not None else {}
         yield Part(component.scaling.largest + surge, component.resources, devices=devices)
     for store in system.stores.values():
@@ -64,6 +65,17 @@ def parts(context: Context) -> Iterator[Part]:
         yield Part(0, _NOTHING, claims=1, size=volume.size)
     if system.migration is not None:
         yield Part(1, system.migration.resources)
+
+
+def _surge(component: Component) -> int:
+    """Pods that there may be for a while on top of the largest number, until a new version has taken over."""
+    largest, strategy = component.scaling.largest, component.strategy
+    rolling = math.ceil(largest * 0.25)
+    if strategy.type == "blue_green":
+        return largest
+    if strategy.type == "canary":
+        return rolling + max((math.ceil(largest * step / 100) for step in strategy.steps if step < 100), default=0)
+    return rolling
 
 
 def quota(context: Context) -> Manifest:

@@ -42,6 +42,7 @@ def system(name: str, environment: str, data: Plain) -> types.System:
         capabilities=tuple(sorted(key for key, counted in data["capabilities"].items() if counted)),
         network=types.Network(**{key: _frozen(value) for key, value in data["network"].items()}),
         headroom=data["quota"]["headroom"],
+        on_failure=data["on_failure"],
         patches=data["patches"],
     )
 
@@ -84,6 +85,7 @@ def component(name: str, data: Plain, root: Plain, enabled: Plain) -> types.Comp
         node_labels=dict(sorted(data["node_labels"].items())),
         proxy=proxied,
         public=types.Public(public.get("host"), public.get("node_port")) if public is not None else None,
+        strategy=strategy(data["strategy"]),
     )
 
 
@@ -117,6 +119,16 @@ def scaling(data: Plain) -> types.Scaling:
         up=_rule(data.get("scale_up")),
         down=_rule(data.get("scale_down")),
     )
+
+
+def strategy(data: Plain) -> types.Strategy:
+    """Build how new versions take over."""
+    if data["type"] == "blue_green":
+        keep = data["keep_old"]
+        return types.Strategy("blue_green", keep_old=None if keep == "next_release" else seconds(keep))
+    if data["type"] == "canary":
+        return types.Strategy("canary", steps=tuple(data["steps"]), pause=seconds(data["pause"]))
+    return types.Strategy("rolling")
 
 
 def proxy(data: Plain, off: set[str]) -> types.Proxy:

@@ -79,6 +79,7 @@ class Checks:
             yield from self._amounts((*path, "resources"), component["resources"])
             yield from self._environment(path, component)
             yield from self._mounts(path, component)
+            yield from self._strategy(path, component)
             if component["enabled"]:
                 yield from self._needs_capability(path, component)
         yield from self._public()
@@ -248,6 +249,18 @@ class Checks:
             if folder in seen:
                 yield self._problem(at, f"{folder}, where {seen[folder]} is", "a path of its own")
             seen[folder] = name
+
+    def _strategy(self, path: Path, component: Plain) -> Iterator[Problem]:
+        strategy, name = component["strategy"], str(path[-1])
+        at: Path = (*path, "strategy")
+        steps = strategy.get("steps", [100])
+        if steps != sorted(set(steps)) or steps[-1] != 100:
+            yield self._problem((*at, "steps"), ", ".join(map(str, steps)), "percentages that rise to 100")
+        if strategy["type"] == "blue_green" and not self._has_port(name):
+            yield self._problem((*at, "type"), "blue_green without a port", "a port, by which the Service can switch")
+        for suffix in {"blue_green": ("blue", "green"), "canary": ("canary", "stable")}.get(strategy["type"], ()):
+            if f"{name}-{suffix}" in self.components or f"{name}-{suffix}" in self.stores:
+                yield self._problem(at, f"a Deployment {name}-{suffix}", "a name that nothing else of the system has")
 
     def _needs_capability(self, path: Path, component: Plain) -> Iterator[Problem]:
         if "gpu" in component and not self.data["capabilities"]["gpu"]:

@@ -236,6 +236,51 @@ def _replicas() -> Schema:
     }
 
 
+def _strategy() -> Schema:
+    def kind(name: str, description: str, properties: Schema) -> Schema:
+        fixed = {"description": "How new versions take over.", "title": name, "const": name}
+        return _keys(description, {"type": fixed, **properties}, required=["type"])
+
+    return {
+        "description": "How a new version takes over, each way judged by the gate: `rolling` replaces pod after pod; "
+        "`blue_green` runs both and switches the Service once the new one is healthy; `canary` gives the new one ever "
+        "more of the replicas.",
+        "title": "a strategy with its type, rolling, blue_green or canary",
+        "default": {"type": "rolling"},
+        "examples": [{"type": "canary", "steps": [10, 50, 100], "pause": "60s"}],
+        "anyOf": [
+            kind("rolling", "Pod after pod, never fewer than before.", {}),
+            kind(
+                "blue_green",
+                "Two Deployments, of which the Service selects one.",
+                {
+                    "keep_old": _text(
+                        "How long the old pods go on running after the switch, while the new ones are watched; or "
+                        "next_release, for a rollback at once at the price of twice the pods.",
+                        "a duration such as 30s, or next_release",
+                        r"^([0-9]+(s|m|h)|next_release)$",
+                        default="30s",
+                    ),
+                },
+            ),
+            kind(
+                "canary",
+                "A second Deployment with a share of the replicas.",
+                {
+                    "steps": _list(
+                        "Percent of the replicas that are new, rising to 100.",
+                        _whole("Percent.", 1, 100),
+                        "a list of percentages",
+                        minItems=1,
+                        default=[10, 50, 100],
+                    ),
+                    "pause": _duration("How long each step is watched before the next.", default="60s"),
+                },
+            ),
+        ],
+    }
+
+
 def _route() -> Schema:
     return {
         "title": "the name of a component, or {to, strip_prefix}",
@@ -282,6 +327,7 @@ def _component() -> Schema:
             ),
             "scale_up": _ref("scale_rule"),
             "scale_down": _ref("scale_rule"),
+            "strategy": _strategy(),
             "keep_available": _whole(
                 "Pods that must stay while nodes are drained. Default: all but one.", 1, examples=[2]
             ),
@@ -545,6 +591,14 @@ def _root() -> Schema:
                     "resources": _ref("resources"),
                 },
                 required=["component", "command"],
+            ),
+            "on_failure": _choice(
+                "What becomes of a release that fails: the last good one comes back, everything stays as it is, or its "
+                "rollouts pause. A first release, and one whose schema forbids a return, stays.",
+                "rollback",
+                "keep",
+                "pause",
+                default="rollback",
             ),
             "capabilities": _keys(
                 "What the environment counts on its cluster for. What is counted on and not served is refused.",

@@ -111,6 +111,21 @@ class Public:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a new version of a component takes over.
+
+    :param keep_old: seconds after the switch of ``blue_green``; None until the next release.
+    :param steps: percent of the replicas, of ``canary``.
+    :param pause: seconds for which each step is watched.
+    """
+
+    type: Literal["rolling", "blue_green", "canary"]
+    keep_old: int | None = None
+    steps: tuple[int, ...] = ()
+    pause: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Component:
     """One workload that runs in this environment.
 
@@ -136,6 +151,7 @@ class Component:
     node_labels: dict[str, str]
     proxy: Proxy | None
     public: Public | None
+    strategy: Strategy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,6 +224,7 @@ class System:
     :param disabled: names of components that do not run here.
     :param capabilities: what the environment counts on, sorted.
     :param headroom: percent on top of the computed quota.
+    :param on_failure: what becomes of a release that fails.
     """
 
     name: str
@@ -224,4 +241,5 @@ class System:
     capabilities: tuple[str, ...]
     network: Network
     headroom: int
+    on_failure: Literal["rollback", "keep", "pause"]
     patches: dict[str, dict[str, Any]]
