@@ -138,6 +138,12 @@ options:
       - Upstream manifests work in an air-gapped cluster this way.
     type: dict
     default: {}
+  widen_quotas:
+    description:
+      - Let no ResourceQuota get smaller than the one that is there. For the first of several steps, as long as there is
+        something that still runs and leaves only at the end; M(groundwork.platform.release) tightens them then.
+    type: bool
+    default: false
   wait:
     description:
       - Afterwards, wait until the objects are healthy, as M(groundwork.platform.health_gate) does, in the same
@@ -300,6 +306,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
+from ansible_collections.groundwork.platform.plugins.module_utils.release.quotas import widened
 
 
 def _set_name(params: Mapping[str, Any]) -> SetName | None:
@@ -340,6 +347,7 @@ def main() -> None:
                 "default": [],
             },
             "images": {"type": "dict", "default": {}},
+            "widen_quotas": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": False},
             "wait_timeout": {"type": "float", "default": 300},
             "stable_for": {"type": "float", "default": 0},
@@ -353,6 +361,8 @@ def main() -> None:
     def work(params: Mapping[str, Any]) -> dict[str, Any]:
         objects = load(params["definition"], params["src"])
         cluster = connect(params, params["retry_timeout"])
+        if params["widen_quotas"]:
+            objects = widened(cluster, objects, params["namespace"])
         progress = Progress(params["namespace"] or cluster.connection.context or "apply")
         applier = Applier(
             cluster,
