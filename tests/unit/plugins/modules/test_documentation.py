@@ -11,7 +11,16 @@ import yaml
 from ansible_collections.groundwork.platform.plugins.module_utils import cluster_module
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import auth_argument_spec
 
-MODULES = ("apply", "cluster_info", "generated_secret", "health_gate", "migration")
+MODULES = (
+    "apply",
+    "cluster_info",
+    "generated_secret",
+    "health_gate",
+    "migration",
+    "release",
+    "release_info",
+    "rollback",
+)
 
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
