@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import queue
 import socket
@@ -49,6 +50,8 @@ class FakeApi:
         self.fault: Fault | None = None
         self.logs: dict[str, str] = {}
         """By the pod's name."""
+        self.services: dict[str, int] = {}
+        """What is behind the proxy subresource: ``name:port`` to a port on loopback."""
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._watches: list[tuple[str, queue.SimpleQueue[Any]]] = []
         self._lock = threading.Lock()
@@ -189,7 +192,9 @@ class Handler(BaseHTTPRequestHandler):
         namespace = ""
         if rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
-        if len(rest) == 3 and rest[2] == "log":
+        if len(rest) > 2 and rest[0] == "services" and rest[2] == "proxy":
+            self._proxy(rest[1], "/".join(rest[3:]))
+        elif len(rest) == 3 and rest[2] == "log":
             self.answer(200, self.server_api.logs.get(rest[1], ""))
         elif len(rest) == 2:
             found = self.server_api.find(rest[0], namespace, rest[1])
@@ -199,6 +204,27 @@ class Handler(BaseHTTPRequestHandler):
         else:
             items, version = self.server_api.listing(rest[0])
             self.answer(200, {"kind": "List", "metadata": {"resourceVersion": version}, "items": items})
+
+    def _proxy(self, service: str, path: str) -> None:
+        port = self.server_api.services.get(service)
+        if port is None:
+            self.refuse(503, "ServiceUnavailable", f'no endpoints available for service "{service}"')
+            return
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        query = urlsplit(self.path).query
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", f"/{path}" + (f"?{query}" if query else ""))
+                response = connection.getresponse()
+                data = response.read()
+            except OSError as error:
+                self.refuse(503, "ServiceUnavailable", f"error trying to reach service: {error}")
+                return
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.getheader("Content-Type") or "")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _discovery(self, api_version: str) -> None:
         kinds = _RESOURCES.get(api_version)
