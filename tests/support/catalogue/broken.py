@@ -26,6 +26,9 @@ from tests.support.catalogue.objects import (
     stateful_set,
 )
 
+# The third restart is over, too: one that runs might yet be the one that stays.
+DEAD_AGAIN = r'"restartCount": 3, "started": false, "state": \{"(waiting|terminated)"'
+
 
 def healthy(place: Place) -> list[Object]:
     """The release before: one pod that is ready at once."""
@@ -108,17 +111,6 @@ def _garbage_for_a_program(place: Place) -> list[Object]:
     ]
 
 
-def _old_pod_stays(place: Place) -> list[Object]:
-    spec = pod(container(place.shell, *FOREVER, env=[{"name": "RELEASE", "value": "2"}]))
-    return [deployment(spec, strategy={"type": "Recreate"})]
-
-
-def _held(place: Place) -> list[Object]:
-    made = deployment(pod(container(place.shell, *FOREVER)), strategy={"type": "Recreate"})
-    made["spec"]["template"]["metadata"]["finalizers"] = ["example.test/hold"]
-    return [made]
-
-
 def _crd_without_operator(place: Place) -> list[Object]:
     return [
         {
@@ -177,7 +169,7 @@ def _policy(cluster: Cluster, namespace: str) -> None:
     )
 
 
-def _dead_webhook(cluster: Cluster, namespace: str) -> None:
+def dead_webhook(cluster: Cluster, namespace: str) -> None:
     """A webhook for pods of this namespace whose Service does not exist."""
     api = "admissionregistration.k8s.io/v1"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
@@ -286,7 +278,7 @@ BROKEN = [
         shell("echo reading the settings; echo no settings >&2; exit 3"),
         "crash_loop",
         ("exit code 3", "no settings"),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "ends-well",
@@ -294,7 +286,7 @@ BROKEN = [
         shell("echo done; exit 0"),
         "crash_loop",
         ("exit code 0",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "no-such-program",
@@ -329,7 +321,7 @@ BROKEN = [
         ),
         "out_of_memory",
         ("memory",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "read-only",
@@ -337,7 +329,7 @@ BROKEN = [
         shell("echo x > /var/lib/app.db && sleep infinity", securityContext={"readOnlyRootFilesystem": True}),
         "crash_loop",
         ("Read-only file system",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "port-taken",
@@ -345,7 +337,7 @@ BROKEN = [
         _two_on_one_port,
         "crash_loop",
         ("container (one|two)", "Address already in use|bind"),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "init-crash",
@@ -360,7 +352,7 @@ BROKEN = [
         ],
         "crash_loop",
         ("container licence", "exit code 7", "no licence"),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "post-start",
@@ -380,7 +372,7 @@ BROKEN = [
         ],
         "crash_loop",
         ("store-0", "corrupt index"),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     # Probes
     Broken(
@@ -402,7 +394,7 @@ BROKEN = [
         waits(livenessProbe=connects(8080, failureThreshold=2)),
         "probe_killed",
         ("liveness",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     Broken(
         "startup",
@@ -410,7 +402,7 @@ BROKEN = [
         waits(startupProbe=connects(8080, failureThreshold=3)),
         "probe_killed",
         ("startup",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
     # Configuration
     Broken(
@@ -598,8 +590,8 @@ BROKEN = [
         _webhook_without_backend,
         "webhook_unavailable|timeout",
         ("pods.example.test", "webhook"),
-        "failed calling webhook",
-        prepare=_dead_webhook,
+        "",
+        prepare=dead_webhook,
         timeout=30,
     ),
     Broken(
@@ -664,16 +656,6 @@ BROKEN = [
         ("paused", "resume"),
         "",
         before=healthy,
-    ),
-    Broken(
-        "old-pod-stays",
-        "Recreate, and the old pod does not go because of a finalizer",
-        _old_pod_stays,
-        "timeout|old_pods_stay|no_progress",
-        ("old pod",),
-        "",
-        before=_held,
-        timeout=20,
     ),
     # Around the workloads
     Broken(
@@ -749,6 +731,6 @@ BROKEN = [
         ],
         "crash_loop",
         ("cannot login",),
-        r'"restartCount": 3',
+        DEAD_AGAIN,
     ),
 ]

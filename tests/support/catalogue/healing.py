@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from tests.support.catalogue.actions import after, create, delete, delete_pods, resource
-from tests.support.catalogue.broken import _dead_webhook, _old_pod_stays, waits
+from tests.support.catalogue.broken import dead_webhook, waits
 from tests.support.catalogue.case import Healing
 from tests.support.catalogue.objects import (
     FOREVER,
@@ -62,6 +62,11 @@ def _store_comes_later(place: Place) -> list[Object]:
 def _rolling_out_slowly(place: Place) -> list[Object]:
     env = [{"name": "RELEASE", "value": "2"}]
     return [stateful_set(pod(container(place.shell, *FOREVER, env=env, readinessProbe=executes("true"))), replicas=2)]
+
+
+def _replaced(place: Place) -> list[Object]:
+    spec = pod(container(place.shell, *FOREVER, env=[{"name": "RELEASE", "value": "2"}]))
+    return [deployment(spec, strategy={"type": "Recreate"})]
 
 
 def _slow_to_end(place: Place) -> list[Object]:
@@ -160,7 +165,7 @@ HEALING = [
         "an admission webhook for pods does not answer for 10 s",
         lambda place: [deployment(pod(container(place.shell, *FOREVER)))],
         "failed calling webhook",
-        prepare=_dead_webhook,
+        prepare=dead_webhook,
         meanwhile=lambda cluster, namespace: after(
             10, delete("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace)
         )(cluster, namespace),
@@ -220,7 +225,7 @@ HEALING = [
     Healing(
         "old-pod-slow",
         "Recreate, and the old pod takes 8 s to end",
-        _old_pod_stays,
+        _replaced,
         "deletionTimestamp",
         before=_slow_to_end,
     ),
