@@ -16,6 +16,13 @@ options:
       - Seconds for which everything has to stay ready without a restart before the verdict is good.
     type: float
     default: 0
+  unprobed_for:
+    description:
+      - Seconds for which a container without a readiness probe has to have run before its workload counts as ready.
+        That it was started is all that Kubernetes knows of such a container, so one that crashes after a second is
+        ready for a second. Containers with a readiness probe are believed at once.
+    type: float
+    default: 10
   no_progress_timeout:
     description:
       - Seconds for which no object may come nearer to ready than it has been, before the verdict is bad. It names the

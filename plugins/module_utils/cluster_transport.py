@@ -175,6 +175,7 @@ class Transport:
         self._pool: Any = None
         self._channels: Channels | None = None
         self._answered = False
+        self._dated = ("", 0.0)
         self._prefix = urlsplit(connection.server).path.rstrip("/")
 
     def request(
@@ -302,6 +303,7 @@ class Transport:
             except OSError as error:
                 raise self._unreachable(error) from error
             self._answered = True
+            self._dated = (response.headers.get("date") or "", self.clock.now())
             # Credentials may have been renewed meanwhile by whoever issues them: ask once more with fresh ones.
             if response.status == 401 and not again and self._renewable():
                 if not isinstance(response, Answer):
@@ -311,6 +313,20 @@ class Transport:
         if response.status < 300 or any_status:
             return response
         raise self._refused(response, method, path)
+
+    def server_time(self) -> float | None:
+        """The API server's clock now, in seconds since the epoch: the ``Date`` of its last answer (RFC 9110, 6.6.1).
+
+        None if it has sent none. It is good to a second.
+        """
+        # Here, since few runs need it and it takes its time to load.
+        import email.utils
+
+        text, at = self._dated
+        try:
+            return email.utils.parsedate_to_datetime(text).timestamp() + self.clock.now() - at
+        except (TypeError, ValueError):
+            return None
 
     def _direct(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None) -> Answer:
         with self._lock:

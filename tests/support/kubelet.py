@@ -57,7 +57,8 @@ def _status(pod: Object, phase: str, ready: bool, **container: Any) -> dict[str,
 
 def ready(pod: Object) -> dict[str, Any]:
     """It runs and is ready."""
-    return _status(pod, "Running", True, state={"running": {"startedAt": now()}})
+    # Since long, so that nobody has to see it run for a while before believing that it does.
+    return _status(pod, "Running", True, state={"running": {"startedAt": "2026-01-01T00:00:00Z"}})
 
 
 def running(pod: Object) -> dict[str, Any]:

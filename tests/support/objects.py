@@ -83,7 +83,9 @@ def crashing(restarts: int, exit_code: int = 1, name: str = "main", reason: str 
 
 def running(ready: bool = True, **more: Any) -> dict[str, Any]:
     """The status of a container that runs."""
-    return container({"running": {}}, ready=ready, started=True, **more)
+    # Long ago on the simulated clock, so that it need not be seen to run for a while.
+    state = {"running": {"startedAt": "1970-01-01T00:00:00Z"}}
+    return container(state, ready=ready, started=True, **more)
 
 
 def ready_pod(of: Object, number: int = 0, **more: Any) -> Object:

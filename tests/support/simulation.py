@@ -84,6 +84,9 @@ class Simulation:
             raise ApiError("not_found", path, "finds nothing", status=404)
         return found
 
+    def server_time(self) -> float:
+        return self.time
+
     # The simulation
 
     def _sleep(self, seconds: float) -> None:

@@ -130,7 +130,7 @@ class Gate:
             while watching.absent and self.cluster.clock.now() < started + min(self.options.timeout, 30.0):
                 watching.receive(0.5)
             watching.search()
-            assessment = self.judge.assess(watching.view, self.cluster.clock.now())
+            assessment = self._assess(self.cluster.clock.now())
         finally:
             self._stop()
         good = all(item.last and item.last.finding is checks.Finding.GOOD for item in self._standings)
@@ -156,13 +156,13 @@ class Gate:
             watching.search()
             now = clock.now()
             if now >= deadline:
-                raise self._timed_out(self.judge.assess(watching.view, now), ready_since)
+                raise self._timed_out(self._assess(now), ready_since)
             next_look = min(deadline, now + (SEARCH if watching.searching else 5.0))
             if self._interrupted(now):
                 # Nobody can be seen to move meanwhile.
                 moved_at = now
                 continue
-            assessment = self.judge.assess(watching.view, now)
+            assessment = self._assess(now)
             took, moved = clock.now() - now, assessment.moved
             if now < watching.judge_from:
                 next_look = watching.judge_from
@@ -171,7 +171,7 @@ class Gate:
                 # What tells why may be a moment behind on another watch.
                 clock.sleep(SETTLE)
                 watching.receive(0.0)
-                assessment = self.judge.assess(watching.view, clock.now())
+                assessment = self._assess(clock.now())
                 self._raise_if_condemned(assessment)
             if assessment.next_check is not None:
                 next_look = min(next_look, assessment.next_check)
@@ -207,6 +207,9 @@ class Gate:
                 next_look = min(next_look, ready_since + options.stable_for)
             next_look = min([next_look, *(stand.next_check for _title, stand in standing if stand.next_check)])
             self._tell(self._ready_text(standing, now - ready_since < options.stable_for))
+
+    def _assess(self, now: float) -> Assessment:
+        return self.judge.assess(self._watching.view, now, self.cluster.transport.server_time())
 
     def _interrupted(self, now: float) -> bool:
         """Whether the view can't be judged now: not complete yet, or out of date since the server does not answer."""

@@ -33,6 +33,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.view im
     timestamp,
 )
 
+LASTING = (("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ReplicaSet"), ("", "Pod"))
+"""Kinds whose pods are to run on."""
 SERVICE: Kind = ("", "Service")
 
 # What causes other trouble comes before what it causes: a crash is often a missing store, a store is often an image.
@@ -148,12 +150,15 @@ class _PodState:
     """What was made of one pod, as long as nothing about it changes.
 
     :param stage: how far it has come; more is nearer to ready.
+    :param unprobed: its containers that no readiness probe looks at: name, and when the node started it; empty for one
+        that does not run.
     """
 
     stamp: tuple[int, str]
     signals: list[Signal]
     restarts: int
     stage: int
+    unprobed: tuple[tuple[str, str], ...]
 
 
 class Judge:
@@ -175,18 +180,25 @@ class Judge:
         self._memory = Memory()
         self._since: dict[tuple[str, ...], float] = {}
         self._pods: dict[str, _PodState] = {}
+        self._running: dict[tuple[str, str, str], float] = {}
         self._furthest: dict[str, int] = {}
         self._said: set[tuple[str, str]] = set()
 
-    def assess(self, view: View, now: float) -> Assessment:
+    def assess(self, view: View, now: float, server_now: float | None = None) -> Assessment:
         """Judge all targets.
 
         :param now: seconds on any clock that only goes forward, the same one at each call.
+        :param server_now: seconds since the epoch on the API server's clock, None if unknown.
         """
-        found = [(target, self._live(target, view)) for target in self.targets]
-        judged = [(target, live, self._readiness(target, live, view)) for target, live in found]
-        rest_ready = all(readiness.ready for target, _live, readiness in judged if kind_of(target) != SERVICE)
         assessment = Assessment([], [], [], None, 0)
+        found = [(target, self._live(target, view)) for target in self.targets]
+        judged = []
+        for target, live in found:
+            readiness = self._readiness(target, live, view)
+            if readiness.ready and live is not None:
+                readiness = self._proven(live, readiness, view, now, server_now, assessment)
+            judged.append((target, live, readiness))
+        rest_ready = all(readiness.ready for target, _live, readiness in judged if kind_of(target) != SERVICE)
         active: set[tuple[str, ...]] = set()
         for target, live, readiness in judged:
             assessment.statuses.append(Status(describe(target), readiness))
@@ -234,6 +246,41 @@ class Judge:
             return rules.failed("deleted", "was deleted while it was waited for", "find out who deletes it")
         return rules.progressing("does not exist")
 
+    def _proven(
+        self,
+        live: Object,
+        readiness: Readiness,
+        view: View,
+        now: float,
+        server_now: float | None,
+        assessment: Assessment,
+    ) -> Readiness:
+        """A workload that is ready by its numbers, unless one of its containers has only just been started.
+
+        Without a readiness probe a container is ready when it runs (kubelet's prober manager), so one that will crash
+        in a second is ready for a second.
+        """
+        if kind_of(live) not in LASTING:
+            return readiness
+        late, name = 0.0, ""
+        for pod, lasting in _pods(live, view):
+            for container, started in self._pod(pod, view).unprobed if lasting else ():
+                if not started and live["kind"] != "DaemonSet":
+                    # The workload's numbers came before its pod's state, or it has just ended. (A DaemonSet is ready
+                    # without the pods of nodes that are gone.)
+                    return rules.progressing(f"has a container {container} that does not run")
+                key = (str(pod["metadata"].get("uid")), container, started)
+                since = self._running.setdefault(key, now - _age(started, server_now))
+                if since >= late:
+                    late, name = since, container
+        ends = late + self.policy.unprobed
+        if not name or ends <= now:
+            return readiness
+        if assessment.next_check is None or ends < assessment.next_check:
+            assessment.next_check = ends
+        text = f"has a container {name} without a readiness probe that has run for less than {self.policy.unprobed:g} s"
+        return rules.progressing(text)
+
     def _pod(self, pod: Object, view: View) -> _PodState:
         """What there is to say of one pod; worked out again only when something about it has changed."""
         uid = str(pod["metadata"].get("uid"))
@@ -243,7 +290,7 @@ class Judge:
         known = self._pods.get(uid)
         if known is None or known.stamp != stamp:
             signals = pod_signals(pod, view.events(uid), self.policy, self._memory, arriving)
-            known = self._pods[uid] = _PodState(stamp, signals, _restarts(pod), _stage(pod))
+            known = self._pods[uid] = _PodState(stamp, signals, _restarts(pod), _stage(pod), _unprobed(pod))
         return known
 
     def _explain(
@@ -348,6 +395,30 @@ class Judge:
 
 def _pod_uid(signal: Signal) -> str:
     return str(signal.pod["metadata"].get("uid")) if signal.pod else ""
+
+
+def _unprobed(pod: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    if pod["metadata"].get("deletionTimestamp") or status.get("phase") in ("Succeeded", "Failed"):
+        return ()
+    probed = {str(item.get("name")) for item in spec.get("containers") or [] if item.get("readinessProbe")}
+    found = []
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") not in probed:
+            running = (container.get("state") or {}).get("running")
+            started = "" if running is None else str(running.get("startedAt") or "unknown")
+            found.append((str(container.get("name")), started))
+    return tuple(found)
+
+
+def _age(started: str, server_now: float | None) -> float:
+    """Seconds since a node says it started something, by the API server's clock; 0 where that can't be told.
+
+    A node's clock that is ahead makes it look newer than it is, which costs a wait; one that is behind, older, which
+    is as if the rule were not there. Neither is condemned for it.
+    """
+    at = timestamp(started)
+    return max(server_now - at, 0.0) if server_now is not None and at is not None else 0.0
 
 
 def _stage(pod: Mapping[str, Any]) -> int:

@@ -52,7 +52,9 @@ class Options:
         budget = params.get("error_budget") or {}
         # A module's parameters hold None for what is absent of a mapping.
         policy = Policy(
-            max_restarts=_number(budget.get("restarts"), 3), failed_pods=_number(budget.get("failed_pods"), 0)
+            max_restarts=_number(budget.get("restarts"), 3),
+            failed_pods=_number(budget.get("failed_pods"), 0),
+            unprobed=_seconds("The gate", params, "unprobed_for", Policy.unprobed),
         )
         stable_for, no_progress = params.get("stable_for") or 0.0, params.get("no_progress_timeout") or 0.0
         for name, value in (
@@ -148,6 +150,7 @@ def gate_argument_spec() -> dict[str, Any]:
     one_place = {"mutually_exclusive": [["url", "service"]], "required_one_of": [["url", "service"]]}
     return {
         "stable_for": {"type": "float", "default": 0},
+        "unprobed_for": {"type": "float", "default": 10},
         "no_progress_timeout": {"type": "float", "default": 0},
         "error_budget": {
             "type": "dict",

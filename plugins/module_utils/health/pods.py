@@ -42,6 +42,8 @@ class Policy:
     :param webhook: a webhook that does not answer.
     :param readiness: a readiness probe that fails, on top of what the probe itself allows.
     :param slow_start: the same for a container without a startup probe: nothing says how long it takes to start.
+    :param unprobed: a container without a readiness probe has to have run so long before it counts as ready: that it
+        was started is all that Kubernetes knows of it.
     :param old_pod: a broken pod of the old revision that a StatefulSet waits for.
     """
 
@@ -58,6 +60,7 @@ class Policy:
     webhook: float = 60.0
     readiness: float = 60.0
     slow_start: float = 180.0
+    unprobed: float = 10.0
     old_pod: float = 60.0
 
 

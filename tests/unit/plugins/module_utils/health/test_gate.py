@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
+import datetime
 import json
 from typing import Any
 
@@ -478,3 +480,47 @@ def test_no_secret_is_in_a_check_either() -> None:
     assert failure.code == "http_check_failed"
     assert SEEDS["in a URL"] not in json.dumps(failure.as_dict())
     assert "header-secret" not in json.dumps(failure.as_dict())
+
+
+def just_started(restarts: int, at: float) -> dict[str, Any]:
+    """The status of a container that the node started at a moment of the simulation."""
+    started = datetime.datetime.fromtimestamp(START + at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**running(restartCount=restarts), "state": {"running": {"startedAt": started}}}
+
+
+def test_a_container_without_a_readiness_probe_is_not_ready_because_it_was_started() -> None:
+    """It is ready for the second before it crashes, and a Deployment without minReadySeconds available."""
+    ready = [{"type": "Ready", "status": "True"}]
+
+    def up(restarts: int, at: float) -> Object:
+        return pod(API, phase="Running", conditions=ready, containerStatuses=[just_started(restarts, at)])
+
+    simulation = Simulation(*READY, up(0, 0))
+    for restarts, moment in enumerate((0, 15, 40, 80)):
+        simulation.at(moment, workload("api", ready=True), up(restarts, moment))
+        down = pod(API, phase="Running", containerStatuses=[crashing(restarts)])
+        simulation.at(moment + 2, workload("api", ready=False), down)
+    failure, took = condemned(simulation, API)
+    assert failure.code == "crash_loop"
+    assert 82 <= took < 84
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0, 10), (4, 6), (3600, 0)])
+def test_it_is_ready_once_it_has_run_for_a_while(age: float, seconds: float) -> None:
+    ready = [{"type": "Ready", "status": "True"}]
+    simulation = Simulation(
+        *READY, pod(API, phase="Running", conditions=ready, containerStatuses=[just_started(0, -age)])
+    )
+    verdict = run(simulation, API)
+    assert verdict.healthy
+    assert seconds <= verdict.seconds < seconds + 1.5
+
+
+def test_a_probe_that_says_ready_is_believed_at_once() -> None:
+    probed = copy.deepcopy(API)
+    probed["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 80}}
+    ready = [{"type": "Ready", "status": "True"}]
+    live = pod(probed, phase="Running", conditions=ready, containerStatuses=[just_started(0, 0)])
+    live["spec"]["containers"] = probed["spec"]["template"]["spec"]["containers"]
+    verdict = run(Simulation(*READY, live), API)
+    assert verdict.seconds < 1
