@@ -23,6 +23,7 @@ description:
   - What passes, such as a throttling or restarting API server or a webhook that is not up yet, is waited for.
 extends_documentation_fragment:
   - groundwork.platform.auth
+  - groundwork.platform.gate
 attributes:
   check_mode:
     support: full
@@ -155,11 +156,6 @@ options:
       - Seconds for which to wait for that, or for deleted objects to be gone.
     type: float
     default: 300
-  stable_for:
-    description:
-      - Seconds for which the objects have to stay healthy, with O(wait).
-    type: float
-    default: 0
   retry_timeout:
     description:
       - Seconds for which what passes is waited for, such as an API server or a webhook that does not answer.
@@ -172,6 +168,7 @@ notes:
   - The field manager is C(groundwork.platform).
   - Where a mutating webhook or policy may match updates of a kind, its objects are always dry-run, since only the
     server can say what comes of them. So are Pods, and everything if these webhooks may not be listed.
+  - All options of the gate, such as O(stable_for) and O(http_gates), apply with O(wait) only.
   - Applying objects without O(apply_set) takes them out of the set that an earlier run put them in.
   - A Deployment or StatefulSet without C(spec.replicas) and with the annotation
     C(groundwork.platform/initial-replicas) starts with that many replicas, which are then owned by the manager
@@ -280,6 +277,10 @@ gate:
     verdict:
       description: V(healthy).
       type: str
+    checks:
+      description: What the metrics and HTTP gates said, as M(groundwork.platform.health_gate) returns it.
+      type: list
+      elements: dict
     notes:
       description: What is to be told although all is well.
       type: list
@@ -305,6 +306,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.replace 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule, connect
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options, gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 from ansible_collections.groundwork.platform.plugins.module_utils.release.quotas import widened
 
@@ -350,8 +352,8 @@ def main() -> None:
             "widen_quotas": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": False},
             "wait_timeout": {"type": "float", "default": 300},
-            "stable_for": {"type": "float", "default": 0},
             "retry_timeout": {"type": "float", "default": 120},
+            **gate_argument_spec(),
         },
         concealed=("definition",),
         required_one_of=[["definition", "src"]],
@@ -359,6 +361,7 @@ def main() -> None:
     )
 
     def work(params: Mapping[str, Any]) -> dict[str, Any]:
+        options = Options.from_params(params, params["wait_timeout"], params["namespace"])
         objects = load(params["definition"], params["src"])
         cluster = connect(params, params["retry_timeout"])
         if params["widen_quotas"]:
@@ -388,16 +391,14 @@ def main() -> None:
         if module._diff:
             result["diff"] = [item.diff() for item in changed]
         if present and params["wait"] and not module.check_mode:
-            gate = Gate(
-                cluster,
-                [item.obj for item in items],
-                params["wait_timeout"],
-                params["stable_for"],
-                progress=progress,
-                existing=True,
-            )
-            verdict = gate.run()
-            result["gate"] = {"verdict": "healthy", "notes": verdict.notes, "seconds": verdict.seconds}
+            targets = [item.obj for item in items]
+            verdict = Gate(cluster, targets, progress=progress, existing=True, options=options).run()
+            result["gate"] = {
+                "verdict": "healthy",
+                "checks": verdict.checks,
+                "notes": verdict.notes,
+                "seconds": verdict.seconds,
+            }
         return result
 
     module.work(work)

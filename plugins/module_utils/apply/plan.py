@@ -27,6 +27,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
     ApiError,
     Object,
     Resource,
+    Unreachable,
     describe,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
@@ -152,12 +153,19 @@ class Planner:
 
     def _try_plan(self, item: Item) -> Failure | None:
         session = self._session
+        # The webhook's own workload may be what this batch repairs: ask again when it is this object's turn.
+        awaited = "its admission webhook"
+        if session.outages.known(item.served) and not session.check_mode:
+            item.waits_for, item.known = awaited, False
+            return None
         try:
             self._plan_patiently(item) if session.check_mode else self.plan(item)
+        except Unreachable:
+            raise
         except ApiError as error:
             if error.webhook_unavailable and not session.check_mode:
-                # The webhook's own workload may be what this batch repairs: ask again when it is this object's turn.
-                item.waits_for = "its admission webhook"
+                session.outages.seconds(item.served)
+                item.waits_for = awaited
                 return None
             if error.status in (403, 404) and item.obj["kind"] in ("RoleBinding", "ClusterRoleBinding"):
                 # Whether one may bind a role can only be judged when the role is there.
@@ -171,12 +179,12 @@ class Planner:
     def _plan_patiently(self, item: Item) -> None:
         """As :meth:`plan`, for check mode: a webhook that is not up yet is waited for, since there is no later try."""
         session = self._session
-        deadline = session.deadline(min(session.patience, CHECK_PATIENCE))
+        patience = min(session.patience, CHECK_PATIENCE)
         while True:
             try:
                 return self.plan(item)
             except ApiError as error:
-                if not error.webhook_unavailable or session.passed(deadline):
+                if not error.webhook_unavailable or session.outages.seconds(item.served) > patience:
                     raise
                 session.progress.update(f"{item.name}: waiting for its admission webhook")
                 session.cluster.clock.sleep(0.5)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.items import Item
@@ -41,18 +42,13 @@ class Refusals:
                 self._note(obj)
 
     def _note(self, secret: Object) -> None:
-        for section in ("data", "stringData"):
-            values = secret.get(section)
-            for value in values.values() if isinstance(values, Mapping) else ():
-                text = str(value)
-                forms = {text, *text.splitlines()}
-                try:
-                    decoded = base64.b64decode(text, validate=True).decode()
-                    forms |= {decoded, *decoded.splitlines()}
-                except ValueError:
-                    pass
-                forms |= {json.dumps(form)[1:-1] for form in forms}
-                self._secrets |= {form.strip() for form in forms if len(form.strip()) >= _SHORTEST}
+        for text in _texts([secret.get("data"), secret.get("stringData")]):
+            forms = {text, *text.splitlines()}
+            with contextlib.suppress(ValueError):
+                decoded = base64.b64decode(text, validate=True).decode()
+                forms |= {decoded, *decoded.splitlines()}
+            forms |= {json.dumps(form)[1:-1] for form in forms}
+            self._secrets |= {form.strip() for form in forms if len(form.strip()) >= _SHORTEST}
 
     def mask(self, text: str, secret: bool = False) -> str:
         """The text without values of Secrets.
@@ -89,6 +85,17 @@ class Refusals:
             f"give it another name, delete it first, or let it be replaced with replace: [{item.obj['kind']}] "
             "where losing it for a moment is acceptable",
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All values in something that should be a flat mapping, and may be wrong."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None:
+        yield str(value)
 
 
 def _cause(error: ApiError) -> tuple[str, str, str]:

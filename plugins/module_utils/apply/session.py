@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,8 +15,10 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.refuse i
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import (
     FIELD_MANAGER,
     ApiError,
+    Clock,
     Cluster,
     Object,
+    Resource,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
@@ -27,6 +30,36 @@ CHECK_PATIENCE = 30.0
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Outages:
+    """Since when the webhook of a kind has not answered: waiting for it once is enough for all objects of the kind."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[Resource, float] = {}
+        self._lock = threading.Lock()
+
+    def seconds(self, resource: Resource) -> float:
+        """How long it has been silent; this is when it is noticed, if it was not known."""
+        now = self._clock.now()
+        with self._lock:
+            return now - self._since.setdefault(resource, now)
+
+    def known(self, resource: Resource) -> bool:
+        """Whether it was silent when it was last asked."""
+        return resource in self._since
+
+    def restart(self) -> None:
+        """Begin to count anew: what has been done since may have brought it up."""
+        with self._lock:
+            self._since = dict.fromkeys(self._since, self._clock.now())
+
+    def over(self, resource: Resource) -> None:
+        """It answers."""
+        if resource in self._since:
+            with self._lock:
+                self._since.pop(resource, None)
 
 
 class Session:
@@ -56,6 +89,7 @@ class Session:
         self.patience = patience
         self.progress = progress or Progress("apply")
         self.refusals = Refusals()
+        self.outages = Outages(cluster.clock)
 
     def deadline(self, seconds: float | None = None) -> float:
         """The moment at which patience, or so many seconds, will have passed."""
@@ -67,11 +101,17 @@ class Session:
 
     @staticmethod
     def parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Do it for each, some at a time; results in order."""
+        """Do it for each, some at a time; results in order. The first exception ends what has not begun."""
         if len(items) < 2:
             return [work(item) for item in items]
         with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
-            return list(pool.map(work, items))
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                # What makes one give up, such as a server that is gone, would only make all others wait as long.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def live(self, item: Item) -> Object | None:
         """What is there of an object.
@@ -111,7 +151,9 @@ class Session:
     def _apply(self, item: Item, force: bool, dry_run: bool) -> Object:
         # What has been dry-run strictly is the very same object when it is written.
         strict = dry_run or item.checked != "server"
-        return self.cluster.apply(item.served, item.obj, self.field_manager, force, dry_run=dry_run, strict=strict)
+        done = self.cluster.apply(item.served, item.obj, self.field_manager, force, dry_run=dry_run, strict=strict)
+        self.outages.over(item.served)
+        return done
 
     def delete(self, item: Item, propagation: str = "Background") -> None:
         """Delete what was there of an object, and nothing that has come under its name since."""

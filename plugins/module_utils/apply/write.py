@@ -13,7 +13,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.plan imp
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.refuse import joined, short
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.replace import Replacer
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.session import Session
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Object, describe
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Object, Unreachable, describe
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 
@@ -81,10 +81,14 @@ class Writer:
         if not items:
             return
         names = ", ".join(describe(item.obj) for item in items[:3]) + (" ..." if len(items) > 3 else "")
+        self._session.outages.restart()
         self._session.progress.update(f"applying {len(items)} objects, step {number} of {count}: {names}")
-        failures = [failure for failure in self._session.parallel(self._try_write, items) if failure is not None]
+        try:
+            failures = [failure for failure in self._session.parallel(self._try_write, items) if failure is not None]
+        except Unreachable as failure:
+            raise _unfinished(failure, items) from failure
         if failures:
-            raise joined(failures)
+            raise _unfinished(joined(failures), items)
         self._wait_established([item for item in items if item.obj["kind"] == "CustomResourceDefinition"])
 
     def _try_write(self, item: Item) -> Failure | None:
@@ -95,10 +99,15 @@ class Writer:
                 if item.waits_for:
                     self._planner.plan(item)
                 self._write(item)
+            except Unreachable:
+                raise
             except ApiError as error:
-                # "the object has been modified": a controller wrote at the same moment.
-                again = error.webhook_unavailable or (error.status == 409 and not error.causes)
-                if not again or session.passed(deadline):
+                if error.webhook_unavailable:
+                    given_up = session.outages.seconds(item.served) > session.patience
+                else:
+                    # "the object has been modified": a controller wrote at the same moment.
+                    given_up = error.status != 409 or bool(error.causes) or session.passed(deadline)
+                if given_up:
                     return session.refusals.explained(error, item)
                 if error.webhook_unavailable:
                     message = session.refusals.mask(error.message)
@@ -213,3 +222,11 @@ class Writer:
             self._session.cluster.find_resource(f"{spec['group']}/{version}", spec["names"]["kind"], fresh=True)
             for version in served
         )
+
+
+def _unfinished(failure: Failure, items: Sequence[Item]) -> Failure:
+    """A failure, and how far the step has come."""
+    done = sum(item.written for item in items)
+    far = f"{done} of the {len(items)} objects of this step are written, and a further run goes on from there"
+    evidence = f"{failure.evidence}; {far}" if failure.evidence else far
+    return Failure(failure.code, failure.object, failure.cause, evidence, failure.hint)
