@@ -319,6 +319,23 @@ def test_owners_alone_are_a_change(cluster: Cluster, namespace: str) -> None:
     assert live(cluster, item)["data"] == {"a": "1"}
 
 
+def test_what_a_controller_writes_in_between_is_no_change_of_ours(cluster: Cluster, namespace: str) -> None:
+    ours = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "1"}}
+    item = Applier(cluster, namespace).run([ours])[0]
+    apply, times = cluster.apply, [0]
+
+    def in_between(*arguments: Any, **options: Any) -> Any:
+        if times[0] < 2:
+            times[0] += 1
+            patch = {"metadata": {"annotations": {"revision": str(times[0])}}}
+            cluster.merge(item.served, "m", namespace, patch, field_manager="controller")
+        return apply(*arguments, **options)
+
+    cluster.apply = in_between  # type: ignore[method-assign]
+    assert Applier(cluster, namespace).run([ours])[0].action == "unchanged"
+    assert times == [2]
+
+
 # Secrets
 
 

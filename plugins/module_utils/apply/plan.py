@@ -36,6 +36,10 @@ WORTHWHILE = 10
 """For fewer objects, asking what mutates them costs as much as their dry runs."""
 
 
+ATTEMPTS = 4
+"""So often at most an object is compared that somebody else keeps writing."""
+
+
 class Planner:
     """Fills in what is there of each item, what would come of it, and with which action.
 
@@ -87,23 +91,39 @@ class Planner:
         :raises ApiError: the server refuses it.
         :raises Failure: it belongs to another set, or may not be replaced.
         """
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                if self._compare(item):
+                    return
+            except ApiError as error:
+                overtaken = error.status == 409 and not error.causes
+                if not overtaken or not left:
+                    raise
+
+    def _compare(self, item: Item) -> bool:
+        """One try; whether nobody wrote in the middle of it, whose change would look like ours."""
+        self._read(item)
+        try:
+            item.result = result = self._session.apply(item, dry_run=True)
+        except ApiError as error:
+            if self._replacer.plan(item, error):
+                return True
+            raise
+        item.waits_for, item.checked = "", "server"
+        if item.live is None:
+            item.action = "created"
+        else:
+            item.action = "changed" if self._changes(item, item.live, result) else "unchanged"
+        return _version(item.live) == _version(result)
+
+    def _read(self, item: Item) -> None:
+        """Read what is there, unless that has just been done."""
         session = self._session
         if not item.known or (item.live and item.live["metadata"].get("deletionTimestamp")):
             item.live = session.settled(item.name, lambda: session.live(item))
         item.known = False  # The next time it may be another.
         if self._apply_set is not None:
             self._apply_set.refuse_foreign(item)
-        try:
-            item.result = session.apply(item, dry_run=True)
-        except ApiError as error:
-            if self._replacer.plan(item, error):
-                return
-            raise
-        item.waits_for, item.checked = "", "server"
-        if item.live is None:
-            item.action = "created"
-        else:
-            item.action = "changed" if self._changes(item, item.live, item.result) else "unchanged"
 
     def _changes(self, item: Item, live: Object, result: Object) -> bool:
         session = self._session
@@ -221,3 +241,7 @@ def defined(items: Iterable[Item]) -> dict[tuple[str, str], Object]:
                 key = f"{spec.get('group')}/{version.get('name')}", str((spec.get("names") or {}).get("kind"))
                 found[key] = item.obj
     return found
+
+
+def _version(obj: Mapping[str, Any] | None) -> str:
+    return str(((obj or {}).get("metadata") or {}).get("resourceVersion") or "")
