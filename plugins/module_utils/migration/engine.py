@@ -6,10 +6,14 @@
 The Job's name is derived from what it runs, so that a second run finds the first one's Job: it attaches to it
 while it runs, and does nothing when it has succeeded. One that failed is run again, since what made it fail may
 be mended.
+
+Where the database is known the Job alone is not trusted: it runs behind a lock, is looked through before it changes
+anything, and counts as done when the schema has the revision that it was to have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import datetime
@@ -28,16 +32,35 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed
+from ansible_collections.groundwork.platform.plugins.module_utils.migration import masking, pod
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.advisor import (
+    JOBS,
+    MOST,
+    Advisor,
+    Decision,
+    Settings,
+    last_words,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.database import (
+    PODS,
+    image_of,
+    primary_console,
+)
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.lease import LeaseLock
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.record import (
+    CONFIG_MAPS,
+    RECORD,
+    Records,
+    compatibility,
+)
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
-RECORD = "groundwork-migrations"
-"""ConfigMap in the namespace that records the outcome of each migration."""
+__all__ = ["JOBS", "RECORD", "Migration", "Outcome", "Settings", "job_name", "prepared"]
+
 LEASE = "groundwork-migration"
 LABEL = "groundwork.platform/migration"
-HISTORY = 50
-JOBS = Resource("batch", "v1", "Job", "jobs", True)
-CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", True)
+QUESTIONS = 15
+"""How often the schema's revision is asked for, 2 s apart: a primary may just be changing."""
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 
 
@@ -49,6 +72,14 @@ class Outcome:
     :param action: ``run``, ``attached`` to one that was running, or ``unchanged`` when it had succeeded before.
     :param command: what it runs.
     :param seconds: how long it was waited for.
+    :param revision: of the schema afterwards; None: it was not read.
+    :param revision_before: of the schema before; None: nobody looked.
+    :param destructive: statements that destroyed something or break the older application; None: nobody looked.
+    :param expand_only: whether it was declared to only add to the schema.
+    :param locks: statements that held others up.
+    :param preflight: what spoke against migrating and did not forbid it.
+    :param restore_point: what was made before it.
+    :param notes: what is to be told.
     """
 
     job: str
@@ -56,22 +87,36 @@ class Outcome:
     image: str
     command: list[str]
     seconds: float = 0.0
+    revision: str | None = None
+    revision_before: str | None = None
+    destructive: list[dict[str, Any]] | None = None
+    expand_only: bool = False
+    locks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    preflight: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    restore_point: dict[str, Any] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def job_name(definition: Mapping[str, Any]) -> str:
-    """Name of the Job of a definition: its own name and a digest of the images and what they are told to run."""
+def job_name(definition: Mapping[str, Any], more: str = "") -> str:
+    """Name of the Job of a definition: its own name and a digest of the images and what they are told to run.
+
+    :param more: what else it runs, such as the files of a ConfigMap.
+    """
     spec = definition["spec"]["template"]["spec"]
-    parts = [
+    parts: list[Any] = [
         [item.get("image"), item.get("command"), item.get("args")]
         for item in [*(spec.get("initContainers") or []), *spec["containers"]]
     ]
+    if more:
+        parts.append(more)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
     return f"{definition['metadata']['name'][:50].rstrip('-.')}-{digest}"
 
 
-def prepared(definition: Mapping[str, Any], namespace: str | None, timeout: float) -> Object:
+def prepared(definition: Mapping[str, Any], namespace: str | None, timeout: float, more: str = "") -> Object:
     """The Job of a definition: named, tried once, ended by its own deadline, and never removed by itself.
 
+    :param more: what its name depends on besides; see :func:`job_name`.
     :raises Failure: ``bad_migration``.
     """
     if definition.get("kind") != "Job":
@@ -85,7 +130,7 @@ def prepared(definition: Mapping[str, Any], namespace: str | None, timeout: floa
         pod["containers"][0]["image"]
     except (KeyError, TypeError, IndexError) as error:
         raise Failure("bad_migration", describe(job), "has no name, or no container with an image") from error
-    name = job_name(job)
+    name = job_name(job, more)
     job["apiVersion"] = "batch/v1"
     job["metadata"] = {
         **job["metadata"],
@@ -112,6 +157,9 @@ class Migration:
 
     :param definition: a Job; its name is the prefix of the real one.
     :param timeout: seconds for all of it, waiting for another controller included.
+    :param settings: the database, and what to observe; None: just the Job.
+    :param expand_only: whether the user declares that it only adds to the schema.
+    :param timeouts: lock_timeout and statement_timeout in seconds; None: as the Job says.
     """
 
     def __init__(
@@ -121,33 +169,51 @@ class Migration:
         namespace: str | None = None,
         timeout: float = 600.0,
         progress: Progress | None = None,
+        settings: Settings | None = None,
+        expand_only: bool = False,
+        timeouts: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self.cluster = cluster
         self.timeout = timeout
-        self.job = prepared(definition, namespace, timeout)
+        self.settings = settings
+        self.expand_only = expand_only
+        if settings is not None:
+            settings.check()
+        plain = prepared(definition, namespace, timeout)
+        self.namespace = str(plain["metadata"]["namespace"])
+        if settings is not None and settings.files:
+            plain = prepared(definition, namespace, timeout, self._files(settings.files))
+        self.job = pod.with_timeouts(plain, *timeouts)
         self.name = str(self.job["metadata"]["name"])
-        self.namespace = str(self.job["metadata"]["namespace"])
         self.progress = progress or Progress(self.namespace)
+        self.records = Records(cluster, self.namespace)
         self._started = cluster.clock.now()
+        self._notes: list[str] = []
 
     def look(self) -> Outcome:
         """What :meth:`run` would do, for check mode. A namespace that does not exist yet has no migration done."""
         if self.cluster.get(NAMESPACES, self.namespace) is None:
             return self._outcome("run")
-        if self._succeeded_before(self._live()):
+        live = self._live()
+        if self._succeeded_before(live, looking=True):
             return self._outcome("unchanged")
-        self.cluster.create(JOBS, self.job, dry_run=True) if self._live() is None else None
+        if live is None:
+            with contextlib.suppress(_NotYet):
+                self.cluster.create(JOBS, self._complete(), dry_run=True)
         return self._outcome("run")
 
     def run(self) -> Outcome:
         """Migrate, unless that has been done.
 
-        :raises Failure: ``migration_failed`` with the last log lines, ``locked``, ``timeout``, or the cause of
-            a Job that can't start.
+        :raises Failure: ``migration_failed`` with the last log lines, ``locked``, ``lock_lost``, ``preflight``,
+            ``destructive``, ``restore_point_failed``, ``revision_unexpected``, ``timeout``, or the cause of a Job that
+            can't start.
         """
-        # Without the lock first: in most runs there is nothing to do.
+        # Without the lease first: in most runs there is nothing to do.
         if self._succeeded_before(self._live()):
             return self._outcome("unchanged")
+        if self.settings is not None:
+            pod.check_sidecars(self.cluster)
         lock = LeaseLock(self.cluster, self.namespace, LEASE, self._tell_waiting)
         with lock.held(self._left()):
             live = self._live()
@@ -163,11 +229,67 @@ class Migration:
     def _live(self) -> Object | None:
         return self.cluster.get(JOBS, self.name, self.namespace)
 
-    def _succeeded_before(self, live: Object | None) -> bool:
-        if live is not None and _has(live, "Complete"):
-            self._record("succeeded", live)
+    def _complete(self) -> Object:
+        """The Job as it is created: with its lock, plan and gate where the database is known."""
+        settings = self.settings
+        if settings is None:
+            return self.job
+        try:
+            image = image_of(self.cluster, self.namespace, settings.database)
+        except Failure as failure:
+            raise _NotYet(
+                **{field.name: getattr(failure, field.name) for field in dataclasses.fields(Failure)}
+            ) from None
+        return pod.guarded(self.job, settings.database, image, settings.tool, settings.lock, settings.files)
+
+    def _files(self, name: str) -> str:
+        """What the files of a ConfigMap are; another set is another migration."""
+        found = self.cluster.get(CONFIG_MAPS, name, self.namespace)
+        if found is None:
+            raise Failure("bad_migration", f"ConfigMap {self.namespace}/{name}", "does not exist",
+                          hint="create it with the SQL files, one key a file")  # fmt: skip
+        return json.dumps(found.get("data") or {}, sort_keys=True)
+
+    def _succeeded_before(self, live: Object | None, looking: bool = False) -> bool:
+        """Whether this migration is done, as the record, the Job and the schema itself say.
+
+        :param looking: in check mode, where nothing is written.
+        """
+        entry = self.records.all().get(self.name, {})
+        recorded = entry.get("outcome") == "succeeded"
+        if live is None:
+            return recorded and self._still_there(entry)
+        if not _has(live, "Complete"):
+            return False
+        if recorded and entry.get("uid") == live["metadata"].get("uid"):
+            return self._still_there(entry)
+        # The run that started it has not lived to see it end.
+        try:
+            revision = self._verified(live, Decision.of(live))
+        except Failure as failure:
+            self._notes.append(failure.sentence)
+            return False
+        if not looking:
+            self._record("succeeded", live, revision)
+        return True
+
+    def _still_there(self, entry: Mapping[str, Any]) -> bool:
+        """Whether the schema is what a successful migration has made of it: it may have been restored since."""
+        after = (entry.get("revision") or {}).get("after")
+        settings = self.settings
+        if settings is None or after is None or not settings.database.cluster or not settings.tool.tells_revision:
             return True
-        return live is None and self._recorded().get("outcome") == "succeeded"
+        live = self._revision(None)
+        if live == after:
+            return True
+        path = compatibility(after, live, self.records.all()).between
+        if path:
+            self._notes.append(f"the schema is newer than this migration: it is at {live}, not at {after}")
+            return True
+        self._notes.append(
+            f"the schema is at {live or 'no revision'}, not at {after} as recorded: it is migrated again"
+        )
+        return False
 
     def _wait_for_others(self) -> None:
         """Another revision's Job may still run, from a controller that died: two at once would destroy each other."""
@@ -194,7 +316,7 @@ class Migration:
             self._remove(live)
         self.progress.update(f"migration: starting {describe(self.job)}")
         try:
-            return self.cluster.create(JOBS, self.job), False
+            return self.cluster.create(JOBS, self._complete()), False
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -215,15 +337,42 @@ class Migration:
             self.cluster.clock.sleep(0.3)
 
     def _wait(self, live: Object) -> None:
-        gate = Gate(self.cluster, [live], max(self._left(), 1.0), progress=self.progress)
-        try:
-            gate.run()
-        except GateFailed as failure:
-            raise self._failed(live, failure) from None
+        decision = self._watch(live)
         now = self._live() or live
         if not _has(now, "Complete"):
             raise Failure("suspended", describe(now), "was suspended by somebody while it ran", hint="run again")
-        self._record("succeeded", now)
+        try:
+            revision = self._verified(now, decision)
+        except Failure as failure:
+            self._record("failed", now, None, failure.sentence, decision)
+            raise
+        self._record("succeeded", now, revision, "", decision)
+
+    def _watch(self, live: Object) -> Decision | None:
+        """Wait for the Job's end, and look after it meanwhile; returns what was decided about it."""
+        gate = Gate(self.cluster, [live], max(self._left(), 1.0), progress=self.progress)
+        if self.settings is None:
+            try:
+                gate.run()
+            except GateFailed as failure:
+                raise self._failed(live, failure) from None
+            return None
+        containers = live["spec"]["template"]["spec"].get("initContainers") or []
+        image = next((str(one["image"]) for one in containers if one["name"] == pod.LOCK), "")
+        with Advisor(self.cluster, live, self.settings, image, self._left, self.progress) as advisor:
+            failed = None
+            try:
+                gate.run()
+            except GateFailed as failure:
+                failed = failure
+            refused = advisor.finish()
+        # The advisor knows more than the gate sees, such as who holds the lock that a pod has failed for.
+        if refused is not None and not (failed is not None and refused.code in ("exec", "query")):
+            self._record("failed", self._live() or live, None, refused.sentence)
+            raise refused
+        if failed is not None:
+            raise self._failed(live, failed)
+        return advisor.decision or Decision.of(self._live() or live)
 
     def _failed(self, live: Object, failure: GateFailed) -> Failure:
         now = self._live() or live
@@ -234,50 +383,93 @@ class Migration:
         if _runs(now):
             # It can't start now, but might when nobody waits for it any more, next to a later migration.
             self.cluster.merge(JOBS, self.name, self.namespace, {"spec": {"suspend": True}})
-        self._record("failed", now, failure.sentence)
+        if self.settings is not None:
+            # What a migration says when it fails may quote rows.
+            failure.evidence = masking.message(failure.evidence, 1000)
+            for diagnosis in failure.diagnoses:
+                diagnosis["logs"] = [masking.message(line) for line in diagnosis.get("logs") or []]
+                diagnosis["evidence"] = masking.message(str(diagnosis.get("evidence") or ""), 1000)
         if failure.code in ("job_failed", "crash_loop"):
             failure.code = "migration_failed"
             failure.hint = failure.hint or "mend what its log names and run again; the release before goes on serving"
+        self._record("failed", now, None, failure.sentence, Decision.of(now))
         return failure
+
+    # The schema
+
+    def _revision(self, live: Object | None) -> str | None:
+        """The schema's revision, read where the database is, not where it is said to be.
+
+        :param live: the Job that has ended, whose pod's last words are read where there is no primary to ask.
+        """
+        settings = self.settings
+        if settings is None or not settings.tool.tells_revision:
+            return None
+        if not settings.database.cluster:
+            labels = f"batch.kubernetes.io/controller-uid={(live or self.job)['metadata'].get('uid')}"
+            found = [last_words(one) for one in self.cluster.list(PODS, self.namespace, labels).items]
+            return next((one for one in found if one is not None), None)
+        for attempt in range(QUESTIONS):
+            try:
+                console = primary_console(self.cluster, self.namespace, settings.database)
+                query = console.value(settings.tool.revision_query)
+                return console.value(query) if query else ""
+            except Failure as failure:
+                if attempt == QUESTIONS - 1 or "status 403" in failure.cause or self._left() <= 0:
+                    raise
+                self.cluster.clock.sleep(2.0)
+        return None
+
+    def _verified(self, live: Object, decision: Decision | None) -> str | None:
+        """The schema's revision after a Job that is Complete.
+
+        :raises Failure: ``revision_unexpected``: it is not what the Job was to make; ``revision_unread``.
+        """
+        if self.settings is None or not self.settings.tool.tells_revision:
+            return None
+        after = self._revision(live)
+        if after is None:
+            raise Failure("revision_unread", describe(live), "is Complete, but nobody could read the schema's revision",
+                          hint="run again")  # fmt: skip
+        expected = decision.expected if decision is not None else None
+        if decision is not None and expected is not None and after != expected:
+            moved = "it has not moved" if after == decision.before else f"it was at {decision.before or 'none'} before"
+            raise Failure(
+                "revision_unexpected", describe(live),
+                f"is Complete, but the schema is at {after or 'no revision'} and not at {expected}", moved,
+                "see its log, and whether it migrates the database that this module was told of",
+            )  # fmt: skip
+        return after
 
     # The record
 
-    def _recorded(self) -> dict[str, Any]:
-        record = self.cluster.get(CONFIG_MAPS, RECORD, self.namespace)
-        text = ((record or {}).get("data") or {}).get(self.name)
-        try:
-            entry = json.loads(text) if text else {}
-        except ValueError:
-            entry = {}
-        return entry if isinstance(entry, dict) else {}
-
-    def _record(self, outcome: str, live: Object, why: str = "") -> None:
-        """Write the outcome down once; the oldest entries make room."""
-        if self._recorded().get("outcome") == outcome == "succeeded":
-            return
-        entry = {
+    def _record(
+        self, outcome: str, live: Object, revision: str | None, why: str = "", decision: Decision | None = None
+    ) -> None:
+        """Write the outcome down."""
+        entry: dict[str, Any] = {
             "outcome": outcome,
             "image": self._image(),
             "command": self._command(),
             "uid": live["metadata"].get("uid"),
             "started": (live.get("status") or {}).get("startTime"),
             "finished": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "expand_only": self.expand_only,
         }
+        decision = decision or Decision.of(live)
+        if self.settings is not None:
+            entry["tool"] = self.settings.tool.kind
+        if decision is not None:
+            entry["revision"] = {"before": decision.before, "after": revision}
+            entry["destructive"] = decision.destructive[:MOST]
+            entry["locks"] = decision.locks[:MOST]
+            entry["preflight"] = decision.objections
+            entry["restore_point"] = decision.restore_point
+        elif revision is not None:
+            entry["revision"] = {"before": None, "after": revision}
         if why:
             entry["why"] = why[:1000]
-        record = self.cluster.get(CONFIG_MAPS, RECORD, self.namespace)
-        entries = {**((record or {}).get("data") or {}), self.name: json.dumps(entry)}
-        surplus = sorted(entries, key=lambda key: _finished(entries[key]))[: max(len(entries) - HISTORY, 0)]
-        patch: dict[str, Any] = {"data": {self.name: entries[self.name], **dict.fromkeys(surplus)}}
-        if record is None:
-            metadata = {
-                "name": RECORD,
-                "namespace": self.namespace,
-                "labels": {"app.kubernetes.io/managed-by": "groundwork.platform"},
-            }
-            self.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **patch})
-        else:
-            self.cluster.merge(CONFIG_MAPS, RECORD, self.namespace, patch)
+        self.records.write(self.name, entry)
 
     # Small things
 
@@ -298,15 +490,28 @@ class Migration:
         return [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
 
     def _outcome(self, action: str) -> Outcome:
-        seconds = round(self.cluster.clock.now() - self._started, 2)
-        return Outcome(self.name, action, self._image(), self._command(), seconds)
+        entry = self.records.all().get(self.name, {}) if self.settings is not None else {}
+        revision = entry.get("revision") or {}
+        done = entry.get("outcome") == "succeeded"
+        return Outcome(
+            self.name,
+            action,
+            self._image(),
+            self._command(),
+            round(self.cluster.clock.now() - self._started, 2),
+            revision.get("after") if done else None,
+            revision.get("before") if done else None,
+            entry.get("destructive") if done else None,
+            self.expand_only,
+            (entry.get("locks") or []) if done else [],
+            (entry.get("preflight") or []) if done else [],
+            entry.get("restore_point") if done else None,
+            list(dict.fromkeys(self._notes)),
+        )
 
 
-def _finished(text: str) -> str:
-    try:
-        return str(json.loads(text).get("finished") or "")
-    except (ValueError, AttributeError):
-        return ""
+class _NotYet(Failure):
+    """The store whose image is needed is not there yet, as in check mode on an empty cluster."""
 
 
 def _has(job: Mapping[str, Any], condition: str) -> bool:
