@@ -79,7 +79,8 @@ options:
   migration:
     description:
       - What M(groundwork.platform.migration) returned, if the release has a migration. Its C(revision), C(destructive),
-        C(action), C(job) and C(restore_point) are recorded, and decide whether a later rollback is possible.
+        C(expand_only), C(action), C(job) and C(restore_point) are recorded, and decide whether a later rollback is
+        possible.
     type: dict
     default: {}
   source:
@@ -290,7 +291,7 @@ def main() -> None:
     module.work(work)
 
 
-MIGRATION = ("revision", "destructive", "action", "job", "restore_point")
+MIGRATION = ("revision", "destructive", "expand_only", "action", "job", "restore_point")
 """What is recorded of a migration."""
 
 

@@ -55,7 +55,7 @@ class Record:
     :param strategies: how each component was brought in, by the name of its Deployment.
     :param images: reference -> digest of what ran, as far as it is known.
     :param schema: the database's ``revision`` after the release, the ``destructive`` statements that led there (None
-        if that is unknown), ``action`` and ``job`` of the migration and its ``restore_point``.
+        if that is unknown), ``expand_only``, ``action`` and ``job`` of the migration and its ``restore_point``.
     :param gate: ``verdict``, ``seconds``, ``objects`` and ``notes`` of the gate.
     :param failure: of a release that failed: code, object, cause, evidence, hint.
     :param by: user, host, and the job of AWX if one did it.

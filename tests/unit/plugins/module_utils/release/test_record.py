@@ -125,6 +125,8 @@ def schema(number: int, revision: str | None, action: str = "run", destructive: 
         ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"])], True),
         ([schema(1, "a"), schema(2, "b", destructive=None)], True),
         ([schema(1, "a"), schema(2, None, destructive=None)], True),
+        # Declared to only add.
+        ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"], expand_only=True)], False),
         # A migration that ran and left the revision as it was.
         ([schema(1, "a"), schema(2, "a", destructive=None)], False),
         # One of several in between.
@@ -154,6 +156,15 @@ def test_the_refusal_says_what_to_do_instead() -> None:
     assert unknown is not None
     assert "whether that only adds is not known" in unknown.sentence
     assert "from before release 2" in unknown.sentence
+
+
+def test_what_the_module_migration_returned_in_words() -> None:
+    statement = {"kind": "loses_data", "statement": "DROP TABLE items", "why": "drops table items", "line": 3}
+    point = {"type": "dump", "file": "7.dump", "taken": "2024-01-01T00:00:00Z", "verified": True}
+    found = refusal(schema(1, "a"), [schema(2, "b", destructive=[statement], restore_point=point)])
+    assert found is not None
+    assert "by DROP TABLE items, which drops table items" in found.sentence
+    assert "from the dump 7.dump of 2024-01-01T00:00:00Z and roll back then" in found.sentence
 
 
 def test_who_releases() -> None:
