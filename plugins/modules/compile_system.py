@@ -121,6 +121,10 @@ stages:
       description: Deployments and what belongs to them.
       type: list
       elements: dict
+migration:
+  description: Options of M(groundwork.platform.migration) besides its Job - the database, the tool and what to observe.
+  returned: success
+  type: dict
 public:
   description: What can be reached from outside of the cluster.
   returned: success

@@ -74,6 +74,7 @@ def compile_system(
         "environment": environment,
         "namespace": loaded.system.namespace,
         "stages": dataclasses.asdict(stages),
+        "migration": _migration_options(loaded, images, components),
         "public": public(loaded.system),
         "strategies": strategies(loaded.system),
         "on_failure": loaded.system.on_failure,
@@ -81,6 +82,12 @@ def compile_system(
         "capabilities": {"declared": list(able.declared), "needed": list(able.needed), "pending": dict(able.pending)},
         "notes": notes(loaded.system),
     }
+
+
+def _migration_options(loaded: Loaded, images: Mapping[str, str] | None, pins: Mapping[str, Any] | None) -> Manifest:
+    context = Context(loaded.system, images or {}, pins or {})
+    run = loaded.system.migration
+    return migration.migration_options(context, run) if run is not None else {}
 
 
 def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str, Any]) -> Stages:

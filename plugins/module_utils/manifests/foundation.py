@@ -65,6 +65,10 @@ def parts(context: Context) -> Iterator[Part]:
         yield Part(0, _NOTHING, claims=1, size=volume.size)
     if system.migration is not None:
         yield Part(1, system.migration.resources)
+        yield Part(1, migration.LOCK_RESOURCES)
+        if system.migration.destructive == "restore_point":
+            point = system.migration.restore_point
+            yield Part(1, migration.DUMP_RESOURCES, claims=1, size=point.size)
 
 
 def _surge(component: Component) -> int:

@@ -38,7 +38,7 @@ def system(name: str, environment: str, data: Plain) -> types.System:
         disabled=tuple(sorted(set(data["components"]) - set(enabled))),
         stores={key: store(key, entry, home, data) for key, entry in sorted(data["stores"].items())},
         volumes={key: volume(key, entry) for key, entry in sorted(data["volumes"].items())},
-        migration=migration(data["migration"]) if "migration" in data else None,
+        migration=migration(data["migration"], data, components) if "migration" in data else None,
         capabilities=tuple(sorted(key for key, counted in data["capabilities"].items() if counted)),
         network=types.Network(**{key: _frozen(value) for key, value in data["network"].items()}),
         headroom=data["quota"]["headroom"],
@@ -175,9 +175,29 @@ def volume(name: str, data: Plain) -> types.Volume:
     return types.Volume(name, number_of_bytes(data["size"]), tuple(data["access"]), data.get("storage_class"))
 
 
-def migration(data: Plain) -> types.Migration:
-    """Build the migration."""
+def migration(data: Plain, root: Plain, components: dict[str, types.Component]) -> types.Migration:
+    """Build the migration.
+
+    :param root: the whole system, for its stores and registry.
+    """
+    stores = sorted(name for name, store in root["stores"].items() if store["type"] == "postgresql")
+    reached = [name for name in stores if name in components[data["component"]].talks_to]
+    point = data["restore_point"]
     return types.Migration(
+        tool=data.get("tool"),
+        store=data.get("store") or (reached[0] if len(reached) == 1 else None),
+        lock_wait=seconds(data["lock_wait"]),
+        quiet_wait=seconds(data["quiet_wait"]),
+        destructive=data["destructive"],
+        restore_point=types.RestorePoint(
+            type=point["type"],
+            size=number_of_bytes(point["size"]),
+            storage_class=point.get("storage_class"),
+            keep=point["keep"],
+            image=full_image(point.get("image", ""), root.get("registry")),
+            command=tuple(point.get("command", ())),
+        ),
+        expand_only=data["expand_only"],
         component=data["component"],
         command=tuple(data["command"]),
         timeout=seconds(data["timeout"]),

@@ -304,6 +304,25 @@ class Checks:
         elif not self.components[name]["enabled"] or "proxy" in self.components[name]:
             yield self._problem(at, f'"{name}", which does not run here', "a component that runs in every environment")
         yield from self._amounts(("migration", "resources"), migration["resources"])
+        yield from self._migrated(migration)
+
+    def _migrated(self, migration: Plain) -> Iterator[Problem]:
+        """The store that is migrated, and what is made of it before."""
+        reached = self.components.get(migration["component"], {}).get("talks_to", [])
+        databases = sorted(name for name, store in self.data["stores"].items() if store["type"] == "postgresql")
+        candidates = [name for name in databases if name in reached]
+        store = migration.get("store")
+        if store is not None and store not in candidates:
+            expected = f"a PostgreSQL store that {migration['component']} talks to"
+            yield self._problem(("migration", "store"), f'"{store}"', expected)
+        if store is None and len(candidates) > 1:
+            expected = f"which of {' and '.join(candidates)} is migrated"
+            yield self._problem(("migration", "store"), "nothing", expected)
+        point = migration["restore_point"]
+        if point["type"] == "command" and migration["destructive"] == "restore_point":
+            for key in ("image", "command"):
+                if key not in point:
+                    yield self._problem(("migration", "restore_point", key), "nothing", f"the {key} that makes it")
 
     def _network(self) -> Iterator[Problem]:
         for index, cidr in enumerate(self.data["network"]["api_server_cidrs"]):

@@ -499,6 +499,42 @@ def _stores() -> Schema:
     )
 
 
+def _guarded_migration() -> Schema:
+    return {
+        "tool": _choice("What migrates. Default: known by the command.", "alembic", "django", "command"),
+        "store": _text("PostgreSQL store that is migrated. Default: the component's only one.", _A_NAME, NAME),
+        "lock_wait": _duration("How long to wait for another migration's database lock.", default="5m"),
+        "quiet_wait": _duration(
+            "How long to wait for long transactions, dumps and the like to end before that is a failure.", default="0s"
+        ),
+        "destructive": _choice(
+            "What becomes of a migration that loses data, breaks the older application or cannot be judged.",
+            "refuse",
+            "restore_point",
+            "allow",
+            default="refuse",
+        ),
+        "restore_point": _keys(
+            "What is made before a destructive migration.",
+            {
+                "type": _choice(
+                    "pg_dump to a volume, verified, or one's own command.", "dump", "command", default="dump"
+                ),
+                "size": _bytes("Size of the volume: dumps that are kept, and once the database.", default="10Gi"),
+                "storage_class": _text("Storage class of the volume. Default: the cluster's.", "a name", DOMAIN),
+                "keep": _whole("Dumps that are kept.", 1, 100, default=3),
+                "image": _text("Image of the command.", "an image reference", IMAGE),
+                "command": _list("What it runs.", _text("A word."), minItems=1),
+            },
+            default={},
+        ),
+        "expand_only": _switch(
+            "Declares that it only adds to the schema, so that the release before can go on with that.",
+            False,
+        ),
+    }
+
+
 def _root() -> Schema:
     return {
         "title": "a system file",
@@ -589,6 +625,7 @@ def _root() -> Schema:
                     "lock_timeout": _duration("How long one statement may wait for a lock.", default="10s"),
                     "statement_timeout": _duration("How long one statement may run.", default="20m"),
                     "resources": _ref("resources"),
+                    **_guarded_migration(),
                 },
                 required=["component", "command"],
             ),

@@ -195,8 +195,24 @@ class Volume:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RestorePoint:
+    """What a destructive migration can be taken back to."""
+
+    type: Literal["dump", "command"]
+    size: int
+    storage_class: str | None
+    keep: int
+    image: str
+    command: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Migration:
-    """The one run that brings the schema to that of the release."""
+    """The one run that brings the schema to that of the release.
+
+    :param tool: what migrates; None: known by the command.
+    :param store: PostgreSQL store that is migrated; None: there is none.
+    """
 
     component: str
     command: tuple[str, ...]
@@ -204,6 +220,13 @@ class Migration:
     lock_timeout: int
     statement_timeout: int
     resources: Resources
+    tool: str | None
+    store: str | None
+    lock_wait: int
+    quiet_wait: int
+    destructive: Literal["refuse", "restore_point", "allow"]
+    restore_point: RestorePoint
+    expand_only: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
