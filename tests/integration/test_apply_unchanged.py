@@ -27,6 +27,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
     ClusterAuth,
 )
 from tests.support.control_plane import ControlPlane
+from tests.support.kubelet import wait_until
 
 HISTORIES = 3
 STEPS = 5
@@ -386,3 +387,70 @@ def test_agrees_with_the_dry_run(cluster: Cluster, namespace: str, things: None,
         for _number in range(STEPS):
             history.step()
             history.check()
+
+
+CONFIG_MAPS = [
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"m{number}"}, "data": {"a": "1"}}
+    for number in range(12)
+]
+
+
+def test_what_a_policy_changes_is_dry_run(cluster: Cluster, namespace: str) -> None:
+    """A mutating policy that came after the objects: only the dry run can tell what writing them would make of them."""
+    assert {item.action for item in Applier(cluster, namespace).run(CONFIG_MAPS)} == {"created"}
+    assert {item.checked for item in Applier(cluster, namespace).run(CONFIG_MAPS)} == {"fields"}
+    api_version = "admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    expression = 'Object{metadata: Object.metadata{annotations: {"mutated": "yes"}}}'
+    policy = {
+        "apiVersion": api_version, "kind": "MutatingAdmissionPolicy", "metadata": {"name": namespace},
+        "spec": {
+            "matchConstraints": {"namespaceSelector": selector, "resourceRules": [rule]},
+            "reinvocationPolicy": "Never", "failurePolicy": "Fail",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+        },
+    }  # fmt: skip
+    binding = {
+        "apiVersion": api_version, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": namespace},
+        "spec": {"policyName": namespace},
+    }  # fmt: skip
+    Applier(cluster).run([policy, binding])
+    try:
+
+        def mutated() -> bool:
+            items = Applier(cluster, namespace, check_mode=True).run(CONFIG_MAPS)
+            assert {item.checked for item in items} == {"server"}
+            return {item.action for item in items} == {"changed"}
+
+        # The server takes a moment to load a policy.
+        wait_until(mutated)
+    finally:
+        Applier(cluster).remove([policy, binding])
+    assert {item.checked for item in Applier(cluster, namespace).run(CONFIG_MAPS)} == {"fields"}
+
+
+def test_who_may_not_see_webhooks_has_everything_dry_run(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "create", "patch"]}]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "w"}, "rules": rules}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "w"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "w"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "writer"}],
+    }  # fmt: skip
+    Applier(cluster, namespace).run([role, binding])
+    writer = Cluster(ClusterAuth(kubeconfig=str(control_plane.user_kubeconfig("writer"))))
+    wait_until(lambda: allowed(writer, namespace))
+    assert {item.action for item in Applier(writer, namespace).run(CONFIG_MAPS)} == {"created"}
+    again = Applier(writer, namespace).run(CONFIG_MAPS)
+    assert {(item.action, item.checked) for item in again} == {("unchanged", "server")}
+
+
+def allowed(cluster: Cluster, namespace: str) -> bool:
+    try:
+        cluster.list(cluster.resource("v1", "ConfigMap"), namespace, patience=0)
+    except ApiError:
+        return False
+    return True

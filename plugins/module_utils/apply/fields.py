@@ -75,17 +75,16 @@ def handed_over(obj: Mapping[str, Any], managers: Collection[str], successor: st
 
 def union(one: Tree, other: Tree) -> Tree:
     """What either owns."""
-    if not one and not other:
-        return {}
+    return {key: _united(one.get(key), other.get(key)) for key in {**one, **other}}
+
+
+def _united(one: Tree | None, other: Tree | None) -> Tree:
+    if one is None or other is None:
+        return dict(one or other or {})
+    if one and other:
+        return union(one, other)
     # A node without children owns itself, which it would no longer say once it has some.
-    whole: dict[str, Any] = {".": {}} if not one or not other else {}
-    return {**whole, **{key: _union_at(key, one, other) for key in {**one, **other}}}
-
-
-def _union_at(key: str, one: Tree, other: Tree) -> Tree:
-    if key in one and key in other:
-        return union(one[key], other[key])
-    return dict(one[key] if key in one else other[key])
+    return {".": {}, **one, **other} if one or other else {}
 
 
 def without(tree: Tree, others: Tree) -> Tree:
