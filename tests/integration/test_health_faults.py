@@ -19,7 +19,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health import 
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed, Verdict
 from tests.support.fake_api import FakeApi, Handler, Proxy
 from tests.support.kubelet import wait_until
-from tests.support.objects import container, pod, ready_pod, replica_set, waiting, workload
+from tests.support.objects import container, crashing, pod, ready_pod, replica_set, waiting, workload
 
 API = workload("api")
 READY = workload("api", ready=True)
@@ -230,3 +230,19 @@ def test_a_log_that_nobody_gives_out_does_not_hold_up_the_verdict(api: FakeApi, 
     found = gate.verdict()
     assert isinstance(found, GateFailed)
     assert found.code == "container_start"
+
+
+def test_a_node_that_is_gone_does_not_hold_up_the_verdict(api: FakeApi, tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def fault(handler: Handler, path: str, query: dict[str, str]) -> bool:
+        # The API server waits for the kubelet.
+        return path.endswith("/log") and released.wait(60)
+
+    api.fault = fault
+    gate = start(api, tmp_path)
+    api.put(pod(API, phase="Running", containerStatuses=[crashing(5)]))
+    found = gate.verdict()
+    released.set()
+    assert isinstance(found, GateFailed)
+    assert found.code == "crash_loop"

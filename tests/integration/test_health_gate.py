@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine i
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth, Object
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed, Verdict
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
 from tests.support import kubelet
 from tests.support.control_plane import ControlPlane
@@ -309,3 +313,96 @@ def test_a_stopped_api_server_is_told(control_plane: ControlPlane, cluster: Clus
         assert caught.value.code == "unreachable"
     finally:
         control_plane.revive()
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback: an API server proxies to no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: the kernel only chooses the address it would send from.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers 503 until it is told otherwise."""
+
+    status = 503
+
+    def do_GET(self) -> None:
+        body = json.dumps({"database": "up" if self.status == 200 else "down", "path": self.path}).encode()
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def page(cluster: Cluster, namespace: str) -> Iterator[type[Page]]:
+    """A Service with one endpoint, on this machine."""
+    address = own_address()
+    if not address:
+        pytest.skip("this machine has no address but loopback, to which an API server does not proxy")
+    handler = type("OwnPage", (Page,), {"status": 503})
+    server = ThreadingHTTPServer((address, 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    port = server.server_address[1]
+    # The API server proxies to addresses of pods only: this one has this machine's.
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "page", "labels": {"app": "page"}},
+        "spec": {"containers": [{"name": "main", "image": "app:1"}], "terminationGracePeriodSeconds": 0},
+    }  # fmt: skip
+    ports = [{"name": "http", "port": 80, "targetPort": port}]
+    spec = {"selector": {"app": "page"}, "ports": ports}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "page"}, "spec": spec}
+    made, _service = _applied(cluster, namespace, pod, service)
+    kubelet.bind(cluster, {**made, "metadata": {**made["metadata"], "namespace": namespace}})
+    status = {**kubelet.ready(pod), "podIP": address, "podIPs": [{"ip": address}]}
+    cluster.merge(kubelet.PODS, "page", namespace, {"status": status}, subresource="status")
+    proxy = f"/api/v1/namespaces/{namespace}/services/page:http/proxy/"
+    wait_until(lambda: b"database" in cluster.transport.exchange("GET", proxy).body, 60)
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def through_the_service(namespace: str, **more: Any) -> Options:
+    gate = {
+        "name": "page",
+        "service": {"name": "page", "port": "http"},
+        "path": "/health?deep=1",
+        "interval": 0.5,
+        **more,
+    }
+    return Options.from_params({"http_gates": [gate]}, 60, namespace)
+
+
+def test_an_http_gate_goes_through_the_api_server(cluster: Cluster, namespace: str, page: type[Page]) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+    targets = _applied(cluster, namespace, settings)
+    failure, _seconds = condemned(lambda: Gate(cluster, targets, options=through_the_service(namespace, grace=1)).run())
+    assert failure.code == "http_check_failed"
+    assert "answers 503, not 200" in failure.evidence
+    threading.Timer(2, setattr, [page, "status", 200]).start()
+    options = through_the_service(namespace, body="database == 'up' && path == '/health?deep=1'", successes=2)
+    verdict = Gate(cluster, targets, options=options).run()
+    assert verdict.healthy
+    assert "answers 200" in verdict.checks[0]["message"]
+
+
+def test_whoever_may_not_use_the_proxy_is_told_what_to_grant(
+    control_plane: ControlPlane, cluster: Cluster, namespace: str, page: type[Page]
+) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+    targets = _applied(cluster, namespace, settings)
+    nobody = Cluster(ClusterAuth(kubeconfig=str(control_plane.user_kubeconfig("nobody"))))
+    options = through_the_service(namespace, grace=1)
+    failure, _seconds = condemned(lambda: Gate(nobody, targets, options=options, existing=True).run())
+    assert "services/proxy" in failure.sentence
+    nobody.close()

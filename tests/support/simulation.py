@@ -73,7 +73,9 @@ class Simulation:
                 return obj
         return None
 
-    def logs(self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False) -> list[str]:
+    def logs(
+        self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False, timeout: float = 5.0
+    ) -> list[str]:
         self.asked.append(f"log {pod}/{container}")
         return self.log.get((pod, container), [])
 
@@ -207,6 +209,6 @@ def simulated(simulation: Simulation, targets: list[Object], **options: Any) -> 
     with (
         mock.patch.object(watching, "Watcher", _Watcher),
         mock.patch.object(checks, "Runner", _Runner),
-        mock.patch.object(watching.queue, "SimpleQueue", lambda: _Queue(simulation)),
+        mock.patch.object(watching, "SimpleQueue", lambda: _Queue(simulation)),
     ):
         yield gate.Gate(simulation, targets, progress=Told(simulation), **{"existing": True, **options})  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Answer
@@ -220,8 +221,9 @@ class HttpCheck(Check):
         return f"HTTP gate {self.name}"
 
     def measure(self, cluster: Cluster, memory: dict[str, Any]) -> Outcome:
+        path, _mark, query = self.path.partition("?")
         try:
-            answer = self.endpoint.ask(cluster, self.path)
+            answer = self.endpoint.ask(cluster, path, dict(parse_qsl(query, keep_blank_values=True)))
         except Failure as failure:
             return Outcome(Finding.UNREACHABLE, _said(failure))
         said = f"GET {self.endpoint.shown}{self.path} answers {answer.status}"

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Answer
@@ -82,8 +82,7 @@ class Endpoint:
         if self.url:
             return self._ask_directly(path, query)
         prefix = "https:" if self.scheme == "https" else ""
-        name = quote(f"{prefix}{self.service}:{self.port}", safe=":")
-        proxy = f"/api/v1/namespaces/{quote(self.namespace)}/services/{name}/proxy{path}"
+        proxy = f"/api/v1/namespaces/{self.namespace}/services/{prefix}{self.service}:{self.port}/proxy{path}"
         try:
             answer = cluster.transport.exchange("GET", proxy, query, self.headers, self.timeout)
         except ApiError as error:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,10 @@ LOGS = 60
 """Logs that are read at once at most: one for each kind of trouble of each target, however many pods it has."""
 SHOWN = 4
 """Logs that are read only to be shown."""
+READERS = 8
+"""Logs that are read at the same time."""
+READ_TIME = 1.2
+"""Seconds for all of them; those that a node has not given out by then are done without."""
 SECRETS_READ = 20
 """Secrets that one verdict may read at most, to know what to mask."""
 
@@ -56,17 +61,27 @@ class Evidence:
         return {key: lines for key, (_restarts, lines) in self._fetched.items()}
 
     def read(self, diagnoses: Iterable[Diagnosis], limit: int = LOGS) -> None:
-        """Fetch the logs that tell who is to blame, unless they are known already."""
+        """Fetch the logs that tell who is to blame, unless they are known already.
+
+        Side by side, and not for long: a node that is gone must not hold up a verdict that is certain.
+        """
+        wanted: dict[tuple[str, str], tuple[int, Mapping[str, Any]]] = {}
         for diagnosis in diagnoses:
             signal = diagnosis.signal
-            if limit <= 0 or signal is None or signal.pod is None or not signal.container:
+            if signal is None or signal.pod is None or not signal.container:
                 continue
             key = (str(signal.pod["metadata"].get("uid")), signal.container)
             restarts = _restarts(signal.pod, signal.container)
-            if key in self._fetched and self._fetched[key][0] == restarts:
-                continue
-            self._fetched[key] = (restarts, self._log(signal.pod, signal.container))
-            limit -= 1
+            if (key not in self._fetched or self._fetched[key][0] != restarts) and len(wanted) < limit:
+                wanted[key] = (restarts, signal.pod)
+        if not wanted:
+            return
+        pool = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="logs")
+        reading = {pool.submit(self._log, pod, key[1]): key for key, (_restarts, pod) in wanted.items()}
+        done, _late = concurrent.futures.wait(reading, READ_TIME)
+        for future in done:
+            self._fetched[reading[future]] = (wanted[reading[future]][0], future.result())
+        pool.shutdown(wait=False, cancel_futures=True)
 
     def detail(self, diagnosis: Diagnosis) -> dict[str, Any]:
         """A diagnosis as data, with the logs that were read and the last events."""
@@ -104,7 +119,7 @@ class Evidence:
         metadata = pod["metadata"]
         for previous in (False, True):
             lines = self._cluster.logs(
-                str(metadata["namespace"]), str(metadata["name"]), container, LOG_LINES, previous
+                str(metadata["namespace"]), str(metadata["name"]), container, LOG_LINES, previous, READ_TIME
             )
             if lines and not lines[0].startswith("unable to retrieve container logs"):
                 return lines
@@ -124,7 +139,8 @@ class Evidence:
     def _values(self, namespace: str, name: str) -> list[str]:
         try:
             path = _SECRETS.path(namespace, name)
-            secret: Object = self._cluster.transport.request("GET", path, patience=0)
+            # Not for long: the API server has just answered others.
+            secret: Object = self._cluster.transport.request("GET", path, patience=1.0)
         except (ApiError, Unreachable):
             return []
         return list(values_of(secret or {}))

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import (
     ApiError,
@@ -53,7 +53,7 @@ class Watching:
     ) -> None:
         self.cluster = cluster
         self.view = View()
-        self.queue: queue.SimpleQueue[WatchEvent | CheckEvent] = queue.SimpleQueue()
+        self.queue: SimpleQueue[WatchEvent | CheckEvent] = SimpleQueue()
         self.denied: dict[Kind, str] = {}
         """Kinds that may not be watched, and why."""
         self.missing: set[str] = set()
@@ -143,7 +143,7 @@ class Watching:
         """Take in one event, and all that have come with it."""
         try:
             event = self.queue.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
+        except Empty:
             return
         while True:
             if isinstance(event, CheckEvent):
@@ -152,7 +152,7 @@ class Watching:
                 self._take(event)
             try:
                 event = self.queue.get_nowait()
-            except queue.Empty:
+            except Empty:
                 return
 
     def _take(self, event: WatchEvent) -> None:
