@@ -33,6 +33,8 @@ from tests.support.control_plane import ControlPlane, find_binary  # noqa: E402
 
 PODS = (50, 500, 5000)
 NAMESPACE = "bench"
+START = 3.0
+"""Seconds for a gate to have read all lists, after which what is measured begins."""
 
 
 def child(kubeconfig: str, name: str) -> None:
@@ -102,12 +104,13 @@ class Bench:
         kubelet.wait_until(lambda: self.cluster.get(accounts, "default", NAMESPACE), 60)
 
     def gate(self, name: str) -> subprocess.Popen[str]:
-        """Start a gate; it watches when this returns."""
+        """Start a gate; on an idle machine it watches when this returns."""
         process = subprocess.Popen(
             [sys.executable, __file__, "--child", self.kubeconfig, name], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout
         process.stdout.readline()
+        time.sleep(START)
         return process
 
     @staticmethod
@@ -121,11 +124,11 @@ class Bench:
     def rollout(self, replicas: int) -> dict[str, Any]:
         """From nothing to all pods ready; then once more with everything there."""
         name = f"app-{replicas}"
-        Applier(self.cluster, NAMESPACE).run([kwok.deployment(name, 0)])
         with Seen(self.cluster, name, replicas) as seen:
-            merge = {"spec": {"replicas": replicas}}
-            self.cluster.merge(self.cluster.resource("apps/v1", "Deployment"), name, NAMESPACE, merge)
-            found = self.result(self.gate(name))
+            # It waits for a Deployment that does not exist yet, so that it sees all of it.
+            gate = self.gate(name)
+            Applier(self.cluster, NAMESPACE).run([kwok.deployment(name, replicas)])
+            found = self.result(gate)
             kubelet.wait_until(lambda: seen.at, 60)
         again = self.result(self.gate(name))
         kwok.remove(self.cluster, name, NAMESPACE)
@@ -142,7 +145,6 @@ class Bench:
         pods = self.cluster.resource("v1", "Pod")
         kubelet.wait_until(lambda: len(self.cluster.list(pods, NAMESPACE, labels=f"app={name}").items) >= replicas, 900)
         process = self.gate(name)
-        time.sleep(5)
         pod = self.cluster.list(pods, NAMESPACE, labels=f"app={name}").items[-1]
         status = kubelet.waiting("ErrImagePull", 'failed to resolve "app:1": not found')(pod)
         self.cluster.merge(pods, pod["metadata"]["name"], NAMESPACE, {"status": status}, subresource="status")

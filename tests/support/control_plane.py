@@ -194,7 +194,7 @@ class ControlPlane:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             ).result()
 
     def _certificates(self) -> None:
@@ -243,7 +243,7 @@ class ControlPlane:
         path.write_text(yaml.safe_dump(document))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this child with its parent, so that a killed test run leaves no process."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)

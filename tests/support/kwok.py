@@ -18,6 +18,7 @@ import yaml
 from ansible_collections.groundwork.platform.plugins.module_utils.build.cache import default_folder
 from ansible_collections.groundwork.platform.plugins.module_utils.build.golang import FLAGS, find_go
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
+from tests.support.control_plane import die_with_parent
 from tests.support.kubelet import NODES, wait_until
 
 MODULE = "sigs.k8s.io/kwok"
@@ -120,7 +121,7 @@ class Kwok:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [binary(), f"--kubeconfig={self._kubeconfig}", f"--manage-single-node={NODE}", f"--config={settings}"],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/",
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", preexec_fn=die_with_parent,
             )  # fmt: skip
         try:
             wait_until(self._ready, 90)
