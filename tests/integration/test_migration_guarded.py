@@ -20,9 +20,12 @@ from ansible_collections.groundwork.platform.plugins.module_utils import pod_exe
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.migration import ddl, pod, restore_point
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.database import Database
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.engine import JOBS, Migration, Outcome
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.options import settings_of
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.record import Records
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.tools import Tool
+from tests.support import medical_inventory as support
 from tests.support import postgres
 from tests.support.kubelet import PODS, wait_until
 from tests.support.pod_runner import CONFIG_MAPS, SECRETS, PodRunner
@@ -163,7 +166,7 @@ def test_a_newer_schema_is_left_alone(world: World) -> None:
     first.run()
     world.sql("CREATE TABLE u (a int)", "2", revision=2).run()
     outcome = world.sql("CREATE TABLE t (a int)").run()
-    assert outcome.action == "unchanged"
+    assert (outcome.action, outcome.revision) == ("unchanged", "2")
     assert "is newer" in outcome.notes[0]
 
 
@@ -384,6 +387,43 @@ def test_a_run_that_ended_while_nobody_watched(world: World, folder: Path) -> No
     world.cluster.delete(CONFIG_MAPS, "groundwork-migrations", world.namespace)
     again = world.sql("CREATE TABLE t (a int)").run()
     assert (again.action, again.revision) == ("unchanged", "1")
+
+
+def test_a_migration_that_fails_says_why_without_values(world: World) -> None:
+    world.server.sql("ALTER TABLE staff ADD UNIQUE (name)")
+    sql = f"INSERT INTO staff VALUES (2, 'other'); INSERT INTO staff VALUES (3, '{VALUE}')"
+    told = failure(world.sql(sql))
+    assert told.code == "migration_failed"
+    assert "duplicate key value violates unique constraint" in json.dumps(told.as_dict())
+    record = world.record(world.sql(sql).name)
+    assert record["outcome"] == "failed"
+    assert VALUE not in json.dumps(record)
+    assert world.server.sql("SELECT count(*) FROM staff") == "1"
+
+
+def test_the_pods_are_admitted_where_only_restricted_ones_are(world: World) -> None:
+    namespaces = world.cluster.resource("v1", "Namespace")
+    labels = {
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/enforce-version": "latest",
+    }
+    world.cluster.merge(namespaces, world.namespace, None, {"metadata": {"labels": labels}})
+    stages = support.compiled("prod", {"namespace": world.namespace})["stages"]
+    migration = Migration(world.cluster, stages["migration"], world.namespace)
+    database = Database.of({"cluster": "postgres", "name": "shop"})
+    tool = Tool("alembic", ("alembic", "upgrade", "head"))
+    job = pod.guarded(migration.job, database, "postgres:17", tool, pod.Lock())
+    point = restore_point.Dump({"type": "dump"}, migration.job, database, "postgres:17").manifest("1", 60)
+    plain = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
+    for number, template in enumerate((job["spec"]["template"], point["spec"]["template"])):
+        spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}
+        metadata = {"name": f"p{number}", "namespace": world.namespace}
+        world.cluster.create(
+            PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, dry_run=True
+        )
+    with pytest.raises(Failure, match="PodSecurity"):
+        metadata = {"name": "plain", "namespace": world.namespace}
+        world.cluster.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, **plain}, dry_run=True)
 
 
 def test_two_controllers(world: World) -> None:

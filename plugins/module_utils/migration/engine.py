@@ -32,6 +32,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed
+from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import redact
 from ansible_collections.groundwork.platform.plugins.module_utils.migration import masking, pod
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.advisor import (
     JOBS,
@@ -59,6 +60,8 @@ __all__ = ["JOBS", "RECORD", "Migration", "Outcome", "Settings", "job_name", "pr
 
 LEASE = "groundwork-migration"
 LABEL = "groundwork.platform/migration"
+LINES = 15
+"""Last lines of the migration's log that a failure shows."""
 QUESTIONS = 15
 """How often the schema's revision is asked for, 2 s apart: a primary may just be changing."""
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
@@ -189,6 +192,7 @@ class Migration:
         self.records = Records(cluster, self.namespace)
         self._started = cluster.clock.now()
         self._notes: list[str] = []
+        self._found: str | None = None
 
     def look(self) -> Outcome:
         """What :meth:`run` would do, for check mode. A namespace that does not exist yet has no migration done."""
@@ -277,10 +281,10 @@ class Migration:
         """Whether the schema is what a successful migration has made of it: it may have been restored since."""
         after = (entry.get("revision") or {}).get("after")
         settings = self.settings
-        if settings is None or after is None or not settings.database.cluster or not settings.tool.tells_revision:
+        if settings is None or not settings.database.cluster or not settings.tool.tells_revision:
             return True
-        live = self._revision(None)
-        if live == after:
+        live = self._found = self._revision(None)
+        if after is None or live == after:
             return True
         path = compatibility(after, live, self.records.all()).between
         if path:
@@ -383,6 +387,7 @@ class Migration:
         if _runs(now):
             # It can't start now, but might when nobody waits for it any more, next to a later migration.
             self.cluster.merge(JOBS, self.name, self.namespace, {"spec": {"suspend": True}})
+        self._add_log(now, failure)
         if self.settings is not None:
             # What a migration says when it fails may quote rows.
             failure.evidence = masking.message(failure.evidence, 1000)
@@ -394,6 +399,19 @@ class Migration:
             failure.hint = failure.hint or "mend what its log names and run again; the release before goes on serving"
         self._record("failed", now, None, failure.sentence, Decision.of(now))
         return failure
+
+    def _add_log(self, live: Object, failure: GateFailed) -> None:
+        """The migration's own last words, where the gate knows of the Job's end before it knows of the pod's."""
+        if not failure.diagnoses or any(one.get("logs") for one in failure.diagnoses):
+            return
+        labels = f"batch.kubernetes.io/controller-uid={live['metadata'].get('uid')}"
+        for found in self.cluster.list(PODS, self.namespace, labels).items:
+            name = str(self._container().get("name"))
+            lines = [redact(line) for line in self.cluster.logs(self.namespace, found["metadata"]["name"], name, LINES)]
+            said = [line for line in lines if line.strip()]
+            if said:
+                failure.diagnoses[0]["logs"] = lines
+                failure.evidence = said[-1]
 
     # The schema
 
@@ -493,13 +511,14 @@ class Migration:
         entry = self.records.all().get(self.name, {}) if self.settings is not None else {}
         revision = entry.get("revision") or {}
         done = entry.get("outcome") == "succeeded"
+        after = revision.get("after") if done else None
         return Outcome(
             self.name,
             action,
             self._image(),
             self._command(),
             round(self.cluster.clock.now() - self._started, 2),
-            revision.get("after") if done else None,
+            self._found if action == "unchanged" and self._found is not None else after,
             revision.get("before") if done else None,
             entry.get("destructive") if done else None,
             self.expand_only,

@@ -21,6 +21,8 @@ _LITERAL = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+# As PostgreSQL and SQLAlchemy quote rows and parameters inside of a line.
+_ROW = re.compile(r"(Failing row contains |=)\([^\n]*?\)(?=[\s,.]|$)|\[parameters: .*?(?:\]$|\](?=\s)|$)")
 _DETAIL = re.compile(r"^\s*(?:DETAIL|CONTEXT|STATEMENT|QUERY|LINE \d+|WHERE):", re.IGNORECASE)
 _QUOTED = re.compile(
     r'''(?P<of>\b(?:for|type|syntax|of|value|date/time|near|enum|uuid|json)\b[^"\n]{0,60}: ?)"[^"]*"'''
@@ -48,6 +50,7 @@ def message(text: str, length: int = 400) -> str:
     """A message of PostgreSQL's server, client or tools: without the lines and quotations that carry values."""
     kept = [line for line in text.splitlines() if line.strip() and not _DETAIL.match(line)]
     line = " ".join(" ".join(kept).split())
+    line = _ROW.sub(lambda found: f"{found[1]}(...)" if found[1] else "[parameters: ...]", line)
     line = _QUOTED.sub(lambda found: f'{found["of"]}"..."', line)
     line = _CREDENTIAL.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", line)
     line = re.sub(r"'(?:[^']|'')*'", "'...'", line)

@@ -315,9 +315,6 @@ class Checks:
         if store is not None and store not in candidates:
             expected = f"a PostgreSQL store that {migration['component']} talks to"
             yield self._problem(("migration", "store"), f'"{store}"', expected)
-        if store is None and len(candidates) > 1:
-            expected = f"which of {' and '.join(candidates)} is migrated"
-            yield self._problem(("migration", "store"), "nothing", expected)
         point = migration["restore_point"]
         if point["type"] == "command" and migration["destructive"] == "restore_point":
             for key in ("image", "command"):

@@ -18,6 +18,7 @@ import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.compile import compile_system
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.options import ARGUMENTS, settings_of
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import SystemInvalid
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import millicores, number_of_bytes
 from tests.support import medical_inventory as support
@@ -212,6 +213,36 @@ def test_the_migration_runs_as_its_component_does() -> None:
     assert job["spec"]["backoffLimit"] == 0
     assert "ttlSecondsAfterFinished" not in job["spec"]
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_migration_knows_its_database() -> None:
+    assert shared("local")["migration"] == {
+        "tool": "auto",
+        "expand_only": False,
+        "database": {"cluster": "postgres", "name": "medical_inventory"},
+        "lock": {"timeout": 300},
+        "preflight": {"wait": 0},
+        "destructive": "refuse",
+    }
+    # The module takes what is compiled for it.
+    params = {"definition": shared("local")["stages"]["migration"], **shared("local")["migration"]}
+    settings = settings_of(params)
+    assert settings is not None
+    assert settings.tool.kind == "alembic"
+    assert set(shared("local")["migration"]) <= set(ARGUMENTS)
+
+
+def test_room_for_a_restore_point() -> None:
+    changed = compiled("local", {"migration": {"destructive": "restore_point", "restore_point": {"size": "3Gi"}}})
+    assert changed["migration"]["restore_point"] == {"type": "dump", "size": "3Gi", "keep": 3}
+    before, after = (find(one, "ResourceQuota", "quota")["spec"]["hard"] for one in (shared("local"), changed))
+    assert number_of_bytes(after["requests.storage"]) - number_of_bytes(before["requests.storage"]) >= 3 * 1024**3
+    assert int(after["persistentvolumeclaims"]) > int(before["persistentvolumeclaims"])
+
+
+def test_a_migration_without_a_database() -> None:
+    result = compiled("local", {"components": {"api": {"talks_to": ["redis"]}}})
+    assert result["migration"] == {"tool": "auto", "expand_only": False}
 
 
 def test_every_image_is_looked_up() -> None:

@@ -52,6 +52,10 @@ def test_words_and_cut() -> None:
         f'psql: error: connection to "postgresql://me:{SECRET}@host/db" failed',
         f"CONTEXT:  COPY staff, line 3, column mail: {SECRET}",
         f"value '{SECRET}' is out of range",
+        f"psycopg.errors.NotNullViolation: null value DETAIL:  Failing row contains (1, {SECRET}, null).",
+        f"violates foreign key constraint DETAIL:  Key (mail, name)=({SECRET}, x) is not present in table",
+        f"[SQL: INSERT INTO staff VALUES (%(a)s)] [parameters: {{'a': 1, 'b': {SECRET}}}]",  # noqa: S608
+        f"[parameters: ({SECRET}, [1, 2])]",
         f"connect failed: host=h password={SECRET} user=u",
     ],
 )

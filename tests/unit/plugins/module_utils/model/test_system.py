@@ -213,6 +213,11 @@ def test_what_is_sound_is_checked_beside_what_is_not(folder: Path) -> None:
         ({"image": None}, "image here, or for the whole system"),
         ({"migration": {"component": "apo"}}, "did you mean api?"),
         ({"migration": {"component": "front"}}, "a component that runs in every environment"),
+        ({"migration": {"store": "cache"}}, "a PostgreSQL store that api talks to"),
+        (
+            {"migration": {"destructive": "restore_point", "restore_point": {"type": "command", "image": "x"}}},
+            "migration.restore_point.command: found nothing, expected the command that makes it",
+        ),
         ({"stores": {"db": {"synchronous_replicas": 2}}}, "fewer than the 2 instances"),
         ({"stores": {"db": {"owner": "postgres"}}}, "a name that PostgreSQL does not use itself"),
         (
