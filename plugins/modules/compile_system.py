@@ -164,6 +164,14 @@ public:
       scheme: http
       service: proxy
       type: NodePort
+smoke:
+  description: >-
+    What has to answer through its Service before a release is good, as O(groundwork.platform.release#module:http_gates)
+    takes it; what is public by a node port.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: smoke check of proxy, path: /readyz, service: {name: proxy, port: http}}]
 strategies:
   description: How components take over that are not simply rolled, as M(groundwork.platform.release) takes it.
   returned: success

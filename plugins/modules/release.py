@@ -22,6 +22,7 @@ description:
   - The record never holds a value of a Secret, nor a text that looks like a credential, but a keyed digest.
 extends_documentation_fragment:
   - groundwork.platform.auth
+  - groundwork.platform.gate
 attributes:
   check_mode:
     support: full
@@ -125,11 +126,6 @@ options:
       - Seconds until everything must be healthy. Times for which a strategy watches are not counted.
     type: float
     default: 300
-  stable_for:
-    description:
-      - Seconds for which the objects have to stay healthy.
-    type: float
-    default: 0
   lock_timeout:
     description:
       - Seconds to wait for another run that releases the same system.
@@ -236,6 +232,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.objects import load
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Wanted
 from ansible_collections.groundwork.platform.plugins.module_utils.release.failing import as_failure, handle
 from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import opened, reported
@@ -260,7 +257,7 @@ def main() -> None:
             "history": {"type": "int", "default": 10},
             "force_conflicts": {"type": "bool", "default": False},
             "wait_timeout": {"type": "float", "default": 300},
-            "stable_for": {"type": "float", "default": 0},
+            **gate_argument_spec(),
             "lock_timeout": {"type": "float", "default": 900},
             "retry_timeout": {"type": "float", "default": 120},
         },

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.objects import load
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.release import record as records
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Outcome, Releases, Wanted
 from ansible_collections.groundwork.platform.plugins.module_utils.release.failing import handle
@@ -84,7 +85,7 @@ class Shop:
             self.cluster,
             self.namespace,
             SYSTEM,
-            Settings(timeout=40, **settings),
+            Settings(Options(timeout=40, **settings)),
             check_mode=check_mode,
             lock_timeout=10,
         )

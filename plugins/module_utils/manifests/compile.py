@@ -76,6 +76,7 @@ def compile_system(
         "stages": dataclasses.asdict(stages),
         "migration": _migration_options(loaded, images, components),
         "public": public(loaded.system),
+        "smoke": smoke(loaded.system),
         "strategies": strategies(loaded.system),
         "on_failure": loaded.system.on_failure,
         "digest": digest(loaded),
@@ -100,6 +101,22 @@ def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str,
         _foundation(context), _secrets(context), _stores(context), _migration(context), _components(context)
     )
     return _patched(_unique(stages, loaded), loaded)
+
+
+def smoke(system: System) -> list[dict[str, Any]]:
+    """What has to answer through its Service before a release is good, as the gate takes it.
+
+    Only what any address may reach: the API server, through which the gate asks, has one that no policy could name.
+    """
+    return [
+        {
+            "name": f"smoke check of {name}",
+            "service": {"name": name, "port": "http"},
+            "path": component.health.ready,
+        }
+        for name, component in system.components.items()
+        if component.public is not None and component.public.node_port is not None
+    ]
 
 
 def strategies(system: System) -> dict[str, dict[str, Any]]:

@@ -164,7 +164,7 @@ class Releases:
             return self._make(wanted, sealed, content, records)
 
     def _again(self, wanted: Wanted, record: Record) -> Outcome:
-        return Outcome(record.number, "unchanged", self._rollout(wanted).run(), restores=record.restores)
+        return Outcome(record.number, "unchanged", self._rollout(wanted).run(again=True), restores=record.restores)
 
     def _planned(self, wanted: Wanted, records: Sequence[Record]) -> Outcome:
         """For check mode."""

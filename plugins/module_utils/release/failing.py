@@ -24,7 +24,7 @@ UNJUDGED = frozenset(
     {
         "unreachable", "unauthorised", "forbidden", "tls", "credentials", "wrong_cluster", "context_not_found",
         "kubeconfig_invalid", "missing_library", "locked", "concurrent_release", "record_damaged", "record_newer",
-        "bad_release_key", "bad_strategy",
+        "bad_release_key", "bad_strategy", "bad_option", "bad_condition", "bad_endpoint",
     }
 )  # fmt: skip
 """Codes of failures that say nothing of the release: nobody could look at it, or somebody else is at work."""

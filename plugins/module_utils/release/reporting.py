@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Outcome, Releases
 from ansible_collections.groundwork.platform.plugins.module_utils.release.record import Record, home_of
 from ansible_collections.groundwork.platform.plugins.module_utils.release.rollout import Settings
@@ -21,12 +22,12 @@ def opened(params: Mapping[str, Any], namespace: str | None, check_mode: bool) -
     :param namespace: looked for if it is not known.
     """
     cluster = Cluster(ClusterAuth.from_params(params), params["retry_timeout"])
-    settings = Settings(
-        params["wait_timeout"], params["stable_for"], params["force_conflicts"], params["retry_timeout"]
-    )
+    namespace = namespace or home_of(cluster, params["name"])
+    gate = Options.from_params(params, params["wait_timeout"], namespace)
+    settings = Settings(gate, params["force_conflicts"], params["retry_timeout"])
     return Releases(
-        cluster, namespace or home_of(cluster, params["name"]), params["name"], settings, params["history"],
-        check_mode=check_mode, lock_timeout=params["lock_timeout"],
+        cluster, namespace, params["name"], settings, params["history"], check_mode=check_mode,
+        lock_timeout=params["lock_timeout"],
     )  # fmt: skip
 
 

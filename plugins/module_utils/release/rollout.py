@@ -17,6 +17,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.items im
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object, Resource, identity
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, Verdict
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 from ansible_collections.groundwork.platform.plugins.module_utils.release import strategy as plans
 from ansible_collections.groundwork.platform.plugins.module_utils.release.strategy import Parts, Strategy
@@ -32,12 +33,11 @@ RETURN_TIMEOUT = 60.0
 class Settings:
     """How to apply and to judge.
 
-    :param timeout: seconds for all of it, pauses of strategies not counted.
-    :param stable_for: seconds for which everything has to stay healthy.
+    :param gate: what the gate is told; times for which strategies watch are not counted in its timeout.
+    :param patience: seconds for which what passes is waited for.
     """
 
-    timeout: float = 300.0
-    stable_for: float = 0.0
+    gate: Options = dataclasses.field(default_factory=Options)
     force_conflicts: bool = False
     patience: float = 120.0
 
@@ -94,7 +94,7 @@ class Rollout:
         self.progress = progress
         self.check_mode = check_mode
         self.brought = Brought([])
-        self._deadline = cluster.clock.now() + settings.timeout
+        self._deadline = cluster.clock.now() + settings.gate.timeout
         self.walks: list[Walk] = [
             _WALKS[one.type](self, name, one) for name, one in sorted(strategies.items()) if one.type in _WALKS
         ]
@@ -103,9 +103,10 @@ class Rollout:
         """What the strategies would do, one sentence for each that has a way to go."""
         return [walk.plan() for walk in self.walks if walk.look()]
 
-    def run(self) -> Brought:
+    def run(self, again: bool = False) -> Brought:
         """Bring everything in.
 
+        :param again: it has been found to stay healthy before: where nothing changes it need not be watched for long.
         :raises Failure: of the batch, when nothing has been changed; GateFailed; in either case traffic that a
             strategy had moved is where it was.
         """
@@ -121,7 +122,8 @@ class Rollout:
             walk.prepare()
         items = self.apply(self._first())
         try:
-            self.brought.verdict = self.gate(items)
+            same = again and not self.brought.changed
+            self.brought.verdict = self.gate(items, 0.0 if same else None)
             for walk in self.walks:
                 walk.go()
         except Failure as failure:
@@ -170,10 +172,10 @@ class Rollout:
         :param stable_for: seconds; the rollout's own by default. They do not count against its time.
         :param more: further objects to judge.
         """
-        watched = self.settings.stable_for if stable_for is None else stable_for
+        watched = self.settings.gate.stable_for if stable_for is None else stable_for
         targets = [item.obj for item in items] + list(more)
-        gate = Gate(self.cluster, targets, self.left() + watched, watched, progress=self.progress, existing=True)
-        verdict = gate.run()
+        options = dataclasses.replace(self.settings.gate, timeout=self.left() + watched, stable_for=watched)
+        verdict = Gate(self.cluster, targets, progress=self.progress, existing=True, options=options).run()
         self._deadline += watched
         return verdict
 
@@ -314,7 +316,7 @@ class BlueGreen(Walk):
         self.rollout.say(f"{self.name}: {self._target} is healthy, the Services lead to it now")
         self.moved = True
         items = self.rollout.apply(plans.leading_to(self.parts, self.colour))
-        watched = max(self.strategy.keep_old or 0.0, self.rollout.settings.stable_for)
+        watched = max(self.strategy.keep_old or 0.0, self.rollout.settings.gate.stable_for)
         self.rollout.brought.verdict = self.rollout.gate(items, watched, [self._target_named(self._target)])
         self.moved = False
         self._retire()
@@ -428,7 +430,7 @@ class Canary(Walk):
         items = self.rollout.apply(self._at(step, share.stable))
         self.rollout.scale(self.name, share.stable)
         self.rollout.say(f"{self.name}: {share.canary} of {share.canary + share.stable} pods run the new version")
-        watched = max(self.strategy.pause, self.rollout.settings.stable_for)
+        watched = max(self.strategy.pause, self.rollout.settings.gate.stable_for)
         more = [self._target_named(self.name), *self.parts.services]
         self.rollout.brought.verdict = self.rollout.gate(items, watched, more)
 
