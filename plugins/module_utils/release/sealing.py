@@ -41,13 +41,17 @@ _NAMES = re.compile(
     r"|(?i:(^|[_.-])(pwd|dsn|auth)$)"
 )
 _HARMLESS = re.compile(r"(?i)^(|true|false|yes|no|none|null|[0-9.]{1,6}[smh]?|/[^\s]*)$")
-_VALUES = (
-    re.compile(r"[a-zA-Z][\w+.-]*://[^\s:/@]*:[^\s@/]+@"),
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"),
-    re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    re.compile(r"\b(ghp|gho|ghs|glpat|xox[abp]|sk_live)[_-][\w-]{16,}"),
-    re.compile(r"(?i)--?[\w-]*(password|secret|token|api-key)[= ][^\s$]{4,}"),
+_VALUES = re.compile(
+    "|".join(
+        (
+            r"[a-zA-Z][\w+.-]*://[^\s:/@]*:[^\s@/]+@",
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+            r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+",
+            r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+            r"\b(?:ghp|gho|ghs|glpat|xox[abp]|sk_live)[_-][\w-]{16,}",
+            r"--?[\w-]*(?i:password|secret|token|api-key)[= ][^\s$]{4,}",
+        )
+    )
 )
 
 
@@ -101,7 +105,7 @@ def looks_secret(name: str, value: str) -> bool:
         return False
     if _NAMES.search(name) and not _HARMLESS.match(value) and name not in _REFERENCES:
         return True
-    return any(pattern.search(value) for pattern in _VALUES)
+    return bool(_VALUES.search(value))
 
 
 # Fields of Kubernetes' own whose names end like a credential's: they hold names.
