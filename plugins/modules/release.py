@@ -235,7 +235,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module
 from ansible_collections.groundwork.platform.plugins.module_utils.health.options import gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Wanted
 from ansible_collections.groundwork.platform.plugins.module_utils.release.failing import as_failure, handle
-from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import opened, reported
+from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import migrated, opened, reported
 
 
 def main() -> None:
@@ -270,7 +270,7 @@ def main() -> None:
         wanted = Wanted(
             {**params["applied"], "components": load(params["definition"], params["src"])},
             strategies=params["strategies"],
-            schema={key: params["migration"][key] for key in MIGRATION if params["migration"].get(key) is not None},
+            schema=migrated(params["migration"]),
             source=params["source"],
             by=params["by"],
         )
@@ -286,10 +286,6 @@ def main() -> None:
         }  # fmt: skip
 
     module.work(work)
-
-
-MIGRATION = ("revision", "destructive", "expand_only", "action", "job", "restore_point")
-"""What is recorded of a migration."""
 
 
 if __name__ == "__main__":

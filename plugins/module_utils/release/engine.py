@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
@@ -345,7 +345,7 @@ class Releases:
         """
         records = self.store.list()
         target = self._target(records, to)
-        refused = compatibility.refusal(target, records)
+        refused = self.refusal(target, records)
         if refused is not None:
             raise refused
         wanted = self._as_it_was(target, records, by or {})
@@ -359,6 +359,12 @@ class Releases:
             outcome = self._make(wanted, sealed, content, records)
             self._mark_rolled_back(records, target)
             return outcome
+
+    def refusal(self, target: Record, records: Sequence[Record]) -> Failure | None:
+        """Why the schema forbids a return, or None; what runs now runs on the schema as it is."""
+        running, objects = self._running_images(), self.store.load(target).objects()
+        same = all(images.references([obj]) <= running.get(_workload_name(obj), set()) for obj in objects)
+        return None if same else compatibility.refusal(target, records)
 
     def _target(self, records: Sequence[Record], to: int) -> Record:
         numbers = ", ".join(str(record.number) for record in records)
@@ -416,12 +422,25 @@ class Releases:
     def _home(self, obj: Object) -> str:
         return str(obj["metadata"].get("namespace") or self.namespace)
 
-    def _present_images(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+    def _workloads(self) -> Iterator[tuple[str, Object]]:
+        """Each workload with the name that it has in a release, whichever strategy made it."""
         for kind in ("Deployment", "StatefulSet", "DaemonSet"):
             for obj in self.cluster.list(self.cluster.resource("apps/v1", kind), self.namespace).items:
-                name = (obj["metadata"].get("labels") or {}).get(strategy.COMPONENT) or obj["metadata"]["name"]
-                found.setdefault(f"{kind}/{name}", set()).update(images.references([obj]))
+                component = (obj["metadata"].get("labels") or {}).get(strategy.COMPONENT)
+                yield f"{kind}/{component}" if component else _workload_name(obj), obj
+
+    def _present_images(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for name, obj in self._workloads():
+            found.setdefault(name, set()).update(images.references([obj]))
+        return found
+
+    def _running_images(self) -> dict[str, set[str]]:
+        """Images that have pods; none of a component of which two versions have some."""
+        found: dict[str, set[str]] = {}
+        for name, obj in self._workloads():
+            if obj["spec"].get("replicas") != 0:
+                found[name] = set() if name in found else images.references([obj])
         return found
 
     def _differs(self, wanted: Wanted) -> bool:
@@ -435,6 +454,10 @@ class Releases:
                 if record.number == newest.number:
                     record.outcome = ROLLED_BACK
                     self.store.save(record)
+
+
+def _workload_name(obj: Mapping[str, Any]) -> str:
+    return f"{obj['kind']}/{obj['metadata']['name']}"
 
 
 def _is_same(records: Sequence[Record], content: str) -> bool:

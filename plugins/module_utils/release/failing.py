@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.release import compatibility, pausing
+from ansible_collections.groundwork.platform.plugins.module_utils.release import pausing
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Releases, Wanted
 from ansible_collections.groundwork.platform.plugins.module_utils.release.record import (
     Record,
@@ -92,7 +92,7 @@ def _act(releases: Releases, wanted: Wanted, handled: Handled, policy: str, reco
             f"{name} stays as it is, since there is no earlier good one to return to: mend it and run again."
         )
         return None
-    refused = compatibility.refusal(target, records)
+    refused = releases.refusal(target, records)
     if refused is not None:
         handled.remains.append(f"{name} stays as it is: {refused.sentence}")
         return None

@@ -31,6 +31,17 @@ def opened(params: Mapping[str, Any], namespace: str | None, check_mode: bool) -
     )  # fmt: skip
 
 
+def migrated(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of a migration, from its module's result.
+
+    One that failed may have changed anything: what it did to the schema is not known then.
+    """
+    if result.get("failed"):
+        return {"action": "failed"}
+    names = ("revision", "destructive", "expand_only", "action", "job", "restore_point")
+    return {name: result[name] for name in names if result.get(name) is not None}
+
+
 def reported(outcome: Outcome, diff: bool, check_mode: bool) -> dict[str, Any]:
     """An outcome as a module returns it."""
     items = [*outcome.brought.objects(), *outcome.removed]
