@@ -123,7 +123,8 @@ options:
     default: false
   wait_timeout:
     description:
-      - Seconds until everything must be healthy. Times for which a strategy watches are not counted.
+      - Seconds until everything must be healthy. Each step of a strategy has as many, with the time on top for which
+        it is watched.
     type: float
     default: 300
   lock_timeout:

@@ -85,9 +85,9 @@ class Shop:
             self.cluster,
             self.namespace,
             SYSTEM,
-            Settings(Options(timeout=40, **settings)),
+            Settings(Options(timeout=240, **settings)),
             check_mode=check_mode,
-            lock_timeout=10,
+            lock_timeout=240,
         )
 
     def release(self, objects: list[Object], **more: Any) -> Outcome:

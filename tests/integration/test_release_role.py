@@ -41,7 +41,7 @@ class Site:
             "system_cluster": "here",
             "system_environment": "dev",
             "system_path": [str(folder / "systems")],
-            "system_components_timeout": 60,
+            "system_components_timeout": 300,
         }
         everywhere = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         children = {"clusters": {"hosts": {"here": here}}, "systems": {"hosts": {"shop": shop}}}

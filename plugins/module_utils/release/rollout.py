@@ -33,7 +33,7 @@ RETURN_TIMEOUT = 60.0
 class Settings:
     """How to apply and to judge.
 
-    :param gate: what the gate is told; times for which strategies watch are not counted in its timeout.
+    :param gate: what the gate is told; each step of a strategy has its whole timeout.
     :param patience: seconds for which what passes is waited for.
     """
 
@@ -94,7 +94,6 @@ class Rollout:
         self.progress = progress
         self.check_mode = check_mode
         self.brought = Brought([])
-        self._deadline = cluster.clock.now() + settings.gate.timeout
         self.walks: list[Walk] = [
             _WALKS[one.type](self, name, one) for name, one in sorted(strategies.items()) if one.type in _WALKS
         ]
@@ -164,24 +163,20 @@ class Rollout:
     def remove(self, objects: Sequence[Object]) -> None:
         """Remove what a strategy needs no longer."""
         applier = self._applier(self.check_mode, False)
-        self.brought.items += [item for item in applier.remove(objects, max(self.left(), 30.0)) if item.live]
+        self.brought.items += [item for item in applier.remove(objects) if item.live]
 
     def gate(self, items: Sequence[Item], stable_for: float | None = None, more: Sequence[Object] = ()) -> Verdict:
         """Judge what was applied.
 
-        :param stable_for: seconds; the rollout's own by default. They do not count against its time.
+        :param stable_for: seconds; the rollout's own by default. They come on top of its timeout.
         :param more: further objects to judge.
         """
         watched = self.settings.gate.stable_for if stable_for is None else stable_for
         targets = [item.obj for item in items] + list(more)
-        options = dataclasses.replace(self.settings.gate, timeout=self.left() + watched, stable_for=watched)
-        verdict = Gate(self.cluster, targets, progress=self.progress, existing=True, options=options).run()
-        self._deadline += watched
-        return verdict
-
-    def left(self) -> float:
-        """Seconds that are left, a few at least: what was just applied may be healthy already."""
-        return max(self._deadline - self.cluster.clock.now(), 5.0)
+        options = dataclasses.replace(
+            self.settings.gate, timeout=self.settings.gate.timeout + watched, stable_for=watched
+        )
+        return Gate(self.cluster, targets, progress=self.progress, existing=True, options=options).run()
 
     def deployment(self, name: str) -> Object | None:
         """A Deployment as it is."""
