@@ -21,10 +21,12 @@ ONE = f"--limit={SYSTEM}"
 
 
 class Load:
-    """Requests through the proxy, one after the other, for as long as something is done."""
+    """Requests through the proxy to the api and its database, for as long as something is done."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
+        photograph, _truth = deployment.photograph(seed=time.monotonic_ns() % 2**31, items=2)
+        self.path = f"/detections/{deployment.http('/detections', photograph).json['id']}"
         self.sent = 0
         self.lost: list[tuple[float, str]] = []
         self._done = threading.Event()
@@ -45,7 +47,7 @@ class Load:
     def _send(self) -> None:
         while not self._done.wait(0.05):
             try:
-                status = self.deployment.http("/readyz").status
+                status = self.deployment.http(self.path).status
                 problem = "" if status == 200 else f"status {status}"
             except OSError as error:
                 problem = str(error)
