@@ -28,21 +28,32 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
     WatchEvent,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed  # noqa: E402
+from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress  # noqa: E402
 from tests.support import kubelet, kwok  # noqa: E402
 from tests.support.control_plane import ControlPlane, find_binary  # noqa: E402
 
 PODS = (50, 500, 5000)
 NAMESPACE = "bench"
-START = 3.0
-"""Seconds for a gate to have read all lists, after which what is measured begins."""
+
+
+class Watching(Progress):
+    """Says once that a gate has read all lists and waits."""
+
+    def __init__(self) -> None:
+        super().__init__("bench")
+        self._said = False
+
+    def update(self, text: str) -> None:
+        if not self._said:
+            self._said = True
+            print(json.dumps({"watching": text}), flush=True)
 
 
 def child(kubeconfig: str, name: str) -> None:
     """Run one gate and print what it cost."""
     cluster = Cluster(ClusterAuth(kubeconfig=kubeconfig))
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE}}
-    gate = Gate(cluster, [target], 1500)
-    print(json.dumps({"before": cluster.transport.requests}), flush=True)
+    gate = Gate(cluster, [target], 1500, progress=Watching())
     try:
         gate.run()
         code = "healthy"
@@ -103,22 +114,21 @@ class Bench:
         self.cluster.create(namespaces, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         kubelet.wait_until(lambda: self.cluster.get(accounts, "default", NAMESPACE), 60)
 
-    def gate(self, name: str) -> subprocess.Popen[str]:
-        """Start a gate; on an idle machine it watches when this returns."""
+    def gate(self, name: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+        """Start a gate; when this returns it waits, or has ended with a result."""
         process = subprocess.Popen(
             [sys.executable, __file__, "--child", self.kubeconfig, name], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout
-        process.stdout.readline()
-        time.sleep(START)
-        return process
+        return process, json.loads(process.stdout.readline())
 
     @staticmethod
-    def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    def result(process: subprocess.Popen[str], first: dict[str, Any]) -> dict[str, Any]:
         """What a gate printed at its end."""
         assert process.stdout
-        found = json.loads(process.stdout.readline())
+        found = first if "code" in first else json.loads(process.stdout.readline())
         process.wait()
+        process.stdout.close()
         return dict(found)
 
     def rollout(self, replicas: int) -> dict[str, Any]:
@@ -128,9 +138,9 @@ class Bench:
             # It waits for a Deployment that does not exist yet, so that it sees all of it.
             gate = self.gate(name)
             Applier(self.cluster, NAMESPACE).run([kwok.deployment(name, replicas)])
-            found = self.result(gate)
+            found = self.result(*gate)
             kubelet.wait_until(lambda: seen.at, 60)
-        again = self.result(self.gate(name))
+        again = self.result(*self.gate(name))
         kwok.remove(self.cluster, name, NAMESPACE)
         return {
             "requests": found["requests"], "return": found["ended"] - seen.at, "cpu": found["cpu"],
@@ -144,12 +154,12 @@ class Bench:
         Applier(self.cluster, NAMESPACE).run([kwok.deployment(name, replicas, node="no-kubelet")])
         pods = self.cluster.resource("v1", "Pod")
         kubelet.wait_until(lambda: len(self.cluster.list(pods, NAMESPACE, labels=f"app={name}").items) >= replicas, 900)
-        process = self.gate(name)
+        gate = self.gate(name)
         pod = self.cluster.list(pods, NAMESPACE, labels=f"app={name}").items[-1]
         status = kubelet.waiting("ErrImagePull", 'failed to resolve "app:1": not found')(pod)
         self.cluster.merge(pods, pod["metadata"]["name"], NAMESPACE, {"status": status}, subresource="status")
         certain = time.monotonic()
-        found = self.result(process)
+        found = self.result(*gate)
         assert found["code"] == "image_not_found", found
         kwok_gone = threading.Thread(target=self._sweep, args=(name,))
         kwok_gone.start()
