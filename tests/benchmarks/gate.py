@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -69,10 +70,19 @@ def child(kubeconfig: str, name: str) -> None:
                 "requests": cluster.transport.requests,
                 "cpu": used.ru_utime + used.ru_stime,
                 "mib": used.ru_maxrss / 1024,
+                "queued": queued(),
             }
         ),
         flush=True,
     )
+
+
+def queued() -> float:
+    """Seconds for which this process's main thread could have run and had no CPU: what a busy machine costs it."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return math.nan
 
 
 class Seen:
@@ -144,7 +154,8 @@ class Bench:
         kwok.remove(self.cluster, name, NAMESPACE)
         return {
             "requests": found["requests"], "return": found["ended"] - seen.at, "cpu": found["cpu"],
-            "mib": found["mib"], "requests with all there": again["requests"], "cpu with all there": again["cpu"],
+            "mib": found["mib"], "queued": found["queued"],
+            "requests with all there": again["requests"], "cpu with all there": again["cpu"],
             "mib with all there": again["mib"],
         }  # fmt: skip
 
@@ -193,8 +204,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bench = Bench(plane)
         log = plane.folder / "kwok.log"
-        print("| pods | requests | with all there | return after ready | verdict after the event | CPU | memory |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| pods | requests | with all there | return after ready | verdict after the event "
+            "| CPU | without a CPU | memory |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
         with kwok.Kwok(bench.cluster, Path(bench.kubeconfig), log):
             for replicas in options.pods:
                 found = bench.rollout(replicas)
@@ -202,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(
                     f"| {replicas} | {found['requests']} | {found['requests with all there']} "
                     f"| {found['return']:.2f} s | {verdict:.2f} s "
-                    f"| {found['cpu']:.1f} s, {found['cpu with all there']:.1f} s "
+                    f"| {found['cpu']:.1f} s, {found['cpu with all there']:.1f} s | {found['queued']:.1f} s "
                     f"| {found['mib']:.0f} MiB, {found['mib with all there']:.0f} MiB |",
                     flush=True,
                 )
