@@ -125,6 +125,14 @@ def test_a_run_with_nothing_to_do_writes_nothing(shop: Shop) -> None:
     assert shop.parent()["resourceVersion"] == version
 
 
+def test_one_applier_may_run_again(cluster: Cluster, shop: Shop) -> None:
+    applier = Applier(cluster, shop.namespace, apply_set=shop.name, prune=True)
+    for name, pruned in (("a", []), ("b", [f"ConfigMap {shop.namespace}/a"]), ("b", [])):
+        applier.run([config_map(name)])
+        assert [item.name for item in applier.pruned] == pruned
+    assert shop.there("a", "b") == ["b"]
+
+
 def test_without_prune_the_set_only_grows(shop: Shop) -> None:
     shop.apply(config_map("a"), service("s"))
     assert shop.apply(config_map("b"), prune=False) == []

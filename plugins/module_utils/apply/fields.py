@@ -134,15 +134,3 @@ def remove(obj: Any, tree: Tree) -> None:
 def matches(item: Any, keys: Mapping[str, Any]) -> bool:
     """Whether an item of a list is the one with these keys."""
     return isinstance(item, Mapping) and all(name in item and item[name] == value for name, value in keys.items())
-
-
-def paths(tree: Tree, prefix: str = "") -> list[str]:
-    """The fields of a tree as messages name them: ``.spec.replicas``."""
-    found: list[str] = []
-    for key, node in tree.items():
-        if key == ".":
-            continue
-        kind, _colon, rest = key.partition(":")
-        path = f"{prefix}.{rest}" if kind == "f" else f"{prefix}[{rest}]"
-        found += paths(node, path) or [path]
-    return found

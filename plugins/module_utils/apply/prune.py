@@ -129,7 +129,7 @@ class ApplySet:
         self._prune = prune
         self._prune_kinds = frozenset(prune_kinds)
         self._resource = session.cluster.resource("v1", name.kind)
-        self._run = uuid.uuid4().hex
+        self._run = ""
         self._parent: Object | None = None
         self._before = Extent()
         self._wanted = Extent()
@@ -190,6 +190,8 @@ class ApplySet:
 
         :raises Failure: ``foreign_set`` when it is another tool's.
         """
+        self.pruned, self.kept, self._begun = [], [], False
+        self._run = uuid.uuid4().hex
         self._wanted = Extent.of(item.obj for item in items)
         self._read()
         if self._parent is None:
@@ -241,8 +243,10 @@ class ApplySet:
         for members in self._session.parallel(self._list, [place for place in places if place not in listed]):
             found += members
         present = {identity(item.obj) for item in items}
-        for resource, live in sorted(found, key=lambda member: identity(member[1])[1:]):
-            if identity(live) in present or live["metadata"].get("deletionTimestamp") or _copied(live):
+        # A list that had to begin again has met some twice.
+        members_by_name = {identity(live): (resource, live) for resource, live in found}
+        for name, (resource, live) in sorted(members_by_name.items(), key=lambda member: member[0][1:]):
+            if name in present or live["metadata"].get("deletionTimestamp") or _copied(live):
                 continue
             item = Item(live, resource, live=live, action="pruned")
             (self.kept if self._protected(item) else self.pruned).append(item)
