@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.catalogue import registry as registry_module
 from tests.support.catalogue.broken import BROKEN
 from tests.support.catalogue.case import Broken, Healing
 from tests.support.catalogue.healing import HEALING
-from tests.support.catalogue.run import Seen, run_all, table
+from tests.support.catalogue.run import Seen, registry_at, run_all, table
 from tests.support.deployment import ROOT, Deployment
 
-PORT = 5000
 OUTPUT = ROOT / "tests" / "output" / "catalogue.md"
 
 
 @pytest.fixture(scope="module")
-def registry(deployment: Deployment) -> Iterator[str]:
-    """The stand-in for a registry, on the loopback of the node."""
-    cache = Path(deployment.status["cache"]) if "cache" in deployment.status else Path.home() / ".cache"
-    archive = max((cache / "groundwork.platform" / "images").glob("pause-*.tar"), key=lambda path: path.stat().st_mtime)
-    program = [sys.executable, str(Path(str(registry_module.__file__))), str(PORT), str(archive)]
-    process = subprocess.Popen(["ip", "netns", "exec", deployment.name, *program])
-    try:
-        yield f"127.0.0.1:{PORT}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def seen(deployment: Deployment, registry: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+def seen(deployment: Deployment) -> dict[str, Seen]:
     """What came of every case, by its name."""
     images = yaml.safe_load((deployment.directory / "images.yml").read_text())
     shell = next(present for published, present in images.items() if "/redis:" in published)
     pause = next(present for published, present in images.items() if "/pause:" in published)
     started = time.monotonic()
-    made = run_all(
-        deployment.kubeconfig, [*BROKEN, *HEALING], shell, pause, registry, tmp_path_factory.mktemp("catalogue")
-    )
+    with registry_at(deployment.name) as registry:
+        made = run_all(deployment.kubeconfig, [*BROKEN, *HEALING], shell, pause, registry)
     print(f"{len(made)} releases in {time.monotonic() - started:.0f} s")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(f"{table(made[: len(BROKEN)])}\n{table(made[len(BROKEN) :])}")

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
+from ansible_collections.groundwork.platform.plugins.module_utils.build.cache import default_folder
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import (
     Cluster,
     ClusterAuth,
@@ -22,6 +25,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
+from tests.support.catalogue import registry
 from tests.support.catalogue.actions import clean
 from tests.support.catalogue.case import Broken, Healing
 from tests.support.catalogue.objects import Place
@@ -36,6 +40,7 @@ WATCHED = [
     Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True),
 ]
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
+REGISTRY_PORT = 5000
 AT_ONCE = 8
 """Cases that are made at the same time: they wait most of the time."""
 
@@ -88,14 +93,12 @@ class Recorder:
             return next((when for when, text in self._texts if re.search(pattern, text)), None)
 
 
-def run_all(
-    kubeconfig: Path, cases: Sequence[Broken | Healing], shell: str, pause: str, registry: str, folder: Path
-) -> list[Seen]:
+def run_all(kubeconfig: Path, cases: Sequence[Broken | Healing], shell: str, pause: str, address: str) -> list[Seen]:
     """Make all cases, several at a time, each in a namespace of its own that is removed afterwards."""
 
     def one(case: Broken | Healing) -> Seen:
         with _namespace(kubeconfig, f"case-{case.name}") as (cluster, namespace):
-            return _run(cluster, case, Place(shell, pause, registry, namespace))
+            return _run(cluster, case, Place(shell, pause, address, namespace))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         # The longest first, so that the end is not one long wait.
@@ -103,6 +106,19 @@ def run_all(
         seen = list(pool.map(one, ordered))
     by_name = {item.case.name: item for item in seen}
     return [by_name[case.name] for case in cases]
+
+
+@contextlib.contextmanager
+def registry_at(node: str) -> Iterator[str]:
+    """The stand-in for a registry, on the loopback of a node of the embedded cluster; its host and port."""
+    archive = max((default_folder() / "images").glob("pause-*.tar"), key=lambda path: path.stat().st_mtime)
+    program = [sys.executable, str(registry.__file__), str(REGISTRY_PORT), str(archive)]
+    process = subprocess.Popen(["ip", "netns", "exec", node, *program])
+    try:
+        yield f"127.0.0.1:{REGISTRY_PORT}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -118,7 +134,7 @@ def _namespace(kubeconfig: Path, name: str) -> Iterator[tuple[Cluster, str]]:
 
 def _run(cluster: Cluster, case: Broken | Healing, place: Place) -> Seen:
     namespace = place.namespace
-    _await_account(cluster, namespace)
+    await_account(cluster, namespace)
     if case.before is not None:
         items = Applier(cluster, namespace).run(case.before(place))
         Gate(cluster, [item.obj for item in items], 120).run()
@@ -145,7 +161,7 @@ def _run(cluster: Cluster, case: Broken | Healing, place: Place) -> Seen:
     return seen
 
 
-def _await_account(cluster: Cluster, namespace: str) -> None:
+def await_account(cluster: Cluster, namespace: str) -> None:
     """Wait until the namespace has its ServiceAccount, without which no pod can be made."""
     accounts = Resource("", "v1", "ServiceAccount", "serviceaccounts", True)
     deadline = time.monotonic() + 30
