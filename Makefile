@@ -7,7 +7,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 INVENTORY := inventories/local
 PLAYBOOK := ansible-playbook -i $(INVENTORY)
 .DEFAULT_GOAL := help
-.PHONY: help prepare up down status logs shell kubectl try prepare-test test lint unit integration e2e bench molecule build lock clean
+.PHONY: help prepare up down status logs shell kubectl try prepare-test test lint unit integration e2e catalogue bench molecule build lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ e2e: prepare-test ## Tests on a whole embedded cluster, driven by Molecule
 
 molecule: prepare-test ## The Molecule scenario by itself
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
+
+catalogue: prepare-test ## Make the broken releases on a cluster, and write docs/broken_releases.md
+	@GROUNDWORK_WRITE_CATALOGUE=1 pytest tests/e2e/test_catalogue.py $(ARGS)
 
 bench: prepare-test ## The table of figures: times to up, memory, latency
 	@python tests/benchmarks/run.py $(ARGS)

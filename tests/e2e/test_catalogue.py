@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
@@ -11,10 +12,13 @@ import yaml
 from tests.support.catalogue.broken import BROKEN
 from tests.support.catalogue.case import Broken, Healing
 from tests.support.catalogue.healing import HEALING
-from tests.support.catalogue.run import Seen, registry_at, run_all, table
+from tests.support.catalogue.run import Seen, page, registry_at, run_all
 from tests.support.deployment import ROOT, Deployment
 
-OUTPUT = ROOT / "tests" / "output" / "catalogue.md"
+PAGE = ROOT / "docs" / "broken_releases.md"
+# Set to write the page with what this run saw; else it is left as it is, and a copy is put aside.
+WRITE = "GROUNDWORK_WRITE_CATALOGUE"
+ASIDE = ROOT / "tests" / "output" / PAGE.name
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,9 @@ def seen(deployment: Deployment) -> dict[str, Seen]:
     with registry_at(deployment.name) as registry:
         made = run_all(deployment.kubeconfig, [*BROKEN, *HEALING], shell, pause, registry)
     print(f"{len(made)} releases in {time.monotonic() - started:.0f} s")
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(f"{table(made[: len(BROKEN)])}\n{table(made[len(BROKEN) :])}")
+    path = PAGE if os.environ.get(WRITE) else ASIDE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(made[: len(BROKEN)], made[len(BROKEN) :]))
     return {item.case.name: item for item in made}
 
 

@@ -171,7 +171,26 @@ def await_account(cluster: Cluster, namespace: str) -> None:
         time.sleep(0.1)
 
 
-def table(seen: Sequence[Seen]) -> str:
+def page(broken: Sequence[Seen], healing: Sequence[Seen]) -> str:
+    """The page of the documentation."""
+    return f"""\
+# Broken releases, and what the gate says of them
+
+Each of these releases was made for real on one node of the embedded cluster, {AT_ONCE} at a time, and judged with
+the defaults of `groundwork.platform.health_gate`. `make catalogue` makes them again and writes this page;
+`tests/support/catalogue` holds their manifests. *Seconds* are from the end of applying to the verdict. *After it was
+certain* is the time from the first event on the API that made the end certain, or from the end of the grace that is
+given to what may heal.
+
+## Never healthy
+{_table(broken)}
+## Only look broken
+None of these may be condemned.
+
+{_table(healing)}"""
+
+
+def _table(seen: Sequence[Seen]) -> str:
     """The cases as a Markdown table."""
     lines = ["| release | verdict | what the gate says | seconds | after it was certain |", "|---|---|---|---|---|"]
     for item in seen:
