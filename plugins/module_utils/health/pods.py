@@ -426,6 +426,7 @@ HINTS = {
     "out_of_memory": "raise its memory limit, or make it use less",
     "probe_killed": "correct the probe, or give the container more time (startupProbe)",
     "container_start": "correct its command, user and mounts",
+    "hook_failed": "correct the hook; the container's log may tell more",
 }
 
 
@@ -438,6 +439,8 @@ def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> t
     if killing and container in _text(killing) and "probe" in _text(killing):
         kind = "startup" if "startup probe" in _text(killing) else "liveness"
         return "probe_killed", f"is killed since its {kind} probe fails"
+    if _last(events, "FailedPostStartHook"):
+        return "hook_failed", "is killed since its postStart hook fails"
     if exit_code == 0:
         return "crash_loop", "ends again and again, with exit code 0"
     return "crash_loop", "crashes" if exit_code is None else f"crashes with exit code {exit_code}"
@@ -552,7 +555,8 @@ def _creation(name: str, key: tuple[str, ...], message: str, policy: Policy) -> 
             0.0,
         )
         hint = "correct the pods' security context"
-    elif "denied the request" in message:
+    elif "denied the request" in message or "denied request" in message:
+        # A webhook's words, and those of a ValidatingAdmissionPolicy.
         code, cause, grace = (
             "admission_denied",
             "may not create its pods: an admission webhook or policy denies them",
@@ -582,6 +586,12 @@ def _creation(name: str, key: tuple[str, ...], message: str, policy: Policy) -> 
             policy.config,
         )
         hint = "create the ServiceAccount"
+    elif "no PriorityClass with name" in message:
+        code, cause = "priority_class_missing", "cannot create its pods: their PriorityClass is missing"
+        grace, hint = policy.config, "create the PriorityClass"
+    elif "RuntimeClass" in message and "not found" in message:
+        code, cause = "runtime_class_missing", "cannot create its pods: their RuntimeClass is missing"
+        grace, hint = policy.config, "create the RuntimeClass, on nodes that have it"
     elif "is invalid" in message:
         code, cause, grace = "pods_invalid", "cannot create its pods: they are not valid", 0.0
     return Signal(code, key, name, cause, message, hint, grace)

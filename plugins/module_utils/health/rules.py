@@ -425,8 +425,11 @@ def _autoscaler(obj: Object, view: View) -> Readiness:
     if able.get("status") == "False" and able.get("reason") == "FailedGetScale":
         message, hint = f"cannot read the scale of its target: {_why(able)}", "correct scaleTargetRef"
         return progressing(message, CONTROLLER_GRACE, "scaling_inactive", hint)
+    if not active and not able:
+        # It looks at each every 15 s (--horizontal-pod-autoscaler-sync-period), and only then says what is wrong.
+        return progressing("has not been looked at by its controller yet")
     if active.get("status") != "False":
-        return READY if active else noted("has not been looked at by its controller yet")
+        return READY
     reason = str(active.get("reason"))
     if reason == "ScalingDisabled":
         return READY

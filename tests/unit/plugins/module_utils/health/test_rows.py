@@ -267,6 +267,13 @@ def test_a_sandbox_that_failed_once_is_nothing() -> None:
     [
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "pod_security", 0),
         ('admission webhook "v.x" denied the request: no', "admission_denied", 0),
+        ("ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no", "admission_denied", 0),
+        (
+            'pods "x-" is forbidden: no PriorityClass with name urgent was found',
+            "priority_class_missing",
+            POLICY.config,
+        ),
+        ('pod rejected: RuntimeClass "gvisor" not found', "runtime_class_missing", POLICY.config),
         ('Internal error: failed calling webhook "v.x": connection refused', "webhook_unavailable", POLICY.webhook),
         ('pods "x" is forbidden: exceeded quota: small, requested: pods=1', "quota_exceeded", POLICY.admission),
         ('pods "x" is forbidden: failed quota: small: must specify limits.cpu', "limits_refused", 0),
@@ -328,6 +335,13 @@ def test_a_kill_by_a_probe_counts_as_a_restart(kind: str) -> None:
     found = scene.look().doomed[0]
     assert found.code == "probe_killed"
     assert f"its {kind} probe fails" in found.cause
+
+
+def test_a_hook_that_fails_is_named() -> None:
+    target = pod(API, phase="Running", containerStatuses=[crashing(3, 137)])
+    found = Scene(API, target, event(target, "FailedPostStartHook", "PostStartHook failed")).look().doomed[0]
+    assert found.code == "hook_failed"
+    assert "postStart hook" in found.cause
 
 
 def test_an_init_container_that_does_not_end_is_named() -> None:

@@ -247,7 +247,7 @@ def test_service() -> None:
         ([condition("ScalingActive", "False", "ScalingDisabled")], READY, ""),
         ([condition("ScalingActive", "False", "FailedGetResourceMetric", "no metrics")], READY, "no metrics"),
         ([condition("ScalingActive", "False", "InvalidSelector", "missing")], FAILED, ""),
-        ([], READY, "not been looked at"),
+        ([], PROGRESSING, ""),
     ],
 )
 def test_autoscaler(conditions: list[dict[str, Any]], state: State, note: str) -> None:
