@@ -390,13 +390,13 @@ def _crash(
 ) -> Iterator[Signal]:
     state, last = container.get("state") or {}, container.get("lastState") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
-    if state.get("terminated") and ended.get("exitCode") == 0:
+    spent = memory.restarts(pod, container) >= policy.max_restarts
+    if state.get("terminated") and ended.get("exitCode") == 0 and not (spent and _runs_on(pod, name)):
         return
     restarts = int(container.get("restartCount") or 0)
     final = (pod.get("spec") or {}).get("restartPolicy") == "Never" and bool(state.get("terminated"))
     # How often a Job's pods may fail is the Job's own to say.
     of_job = any(owner.get("kind") == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
-    spent = memory.restarts(pod, container) >= policy.max_restarts
     grace = 0.0 if (spent or final) and not of_job else NEVER
     code, cause = _ending(ended, events, name)
     message = str(ended.get("message") or "").strip()
@@ -420,6 +420,13 @@ def _crash(
         name,
         False,
     )
+
+
+def _runs_on(pod: Mapping[str, Any], name: str) -> bool:
+    """Whether a container is meant never to end."""
+    spec = pod.get("spec") or {}
+    mains = {str(item.get("name")) for item in (pod.get("status") or {}).get("containerStatuses") or []}
+    return name in mains and spec.get("restartPolicy", "Always") == "Always"
 
 
 HINTS = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Cluster, Object
 from tests.support.catalogue.actions import after, delete, resource
 from tests.support.catalogue.case import Broken
 from tests.support.catalogue.objects import (
@@ -27,7 +28,7 @@ from tests.support.catalogue.objects import (
 )
 
 # The third restart is over, too: one that runs might yet be the one that stays.
-DEAD_AGAIN = r'"restartCount": 3, "started": false, "state": \{"(waiting|terminated)"'
+DEAD_AGAIN = r'"state": \{"(waiting|terminated)".{1,1500}?"restartCount": 3'
 
 
 def healthy(place: Place) -> list[Object]:
@@ -167,6 +168,27 @@ def _policy(cluster: Cluster, namespace: str) -> None:
             "spec": {"policyName": namespace, "validationActions": ["Deny"]},
         },
     )
+    _until_denied(cluster, namespace)
+
+
+def _until_denied(cluster: Cluster, namespace: str) -> None:
+    """The API server takes a moment to compile a policy; until then it lets everything in."""
+    probe = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": namespace, "labels": {"app": "probe"}},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    }
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            cluster.create(resource("v1", "Pod"), probe, dry_run=True)
+        except ApiError as error:
+            if "denied" in error.message:
+                return
+            raise
+        time.sleep(0.2)
+    raise AssertionError("the policy denies nothing after 60 s")
 
 
 def dead_webhook(cluster: Cluster, namespace: str) -> None:
@@ -275,7 +297,7 @@ BROKEN = [
     Broken(
         "crash",
         "the program ends with exit code 3",
-        shell("echo reading the settings; echo no settings >&2; exit 3"),
+        shell("echo reading the settings >&2; echo no settings >&2; exit 3"),
         "crash_loop",
         ("exit code 3", "no settings"),
         DEAD_AGAIN,

@@ -337,6 +337,14 @@ def test_a_kill_by_a_probe_counts_as_a_restart(kind: str) -> None:
     assert f"its {kind} probe fails" in found.cause
 
 
+@pytest.mark.parametrize(("restarts", "doomed"), [(0, False), (2, False), (3, True)])
+def test_a_program_that_ends_well_again_and_again_is_not_what_a_deployment_is_for(restarts: int, doomed: bool) -> None:
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    target = pod(API, phase="Running", containerStatuses=[container(ended, restartCount=restarts)])
+    found = Scene(API, target).look().doomed
+    assert [item.code for item in found] == (["crash_loop"] if doomed else [])
+
+
 def test_a_hook_that_fails_is_named() -> None:
     target = pod(API, phase="Running", containerStatuses=[crashing(3, 137)])
     found = Scene(API, target, event(target, "FailedPostStartHook", "PostStartHook failed")).look().doomed[0]
