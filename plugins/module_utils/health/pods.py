@@ -32,7 +32,8 @@ class Policy:
         number).
     :param failed_pods: pods of one workload that may be in permanent trouble without condemning it (a number).
     :param image: errors of pulling that are neither "not found" nor "denied".
-    :param config: a missing Secret or ConfigMap, which an operator may be about to create.
+    :param config: a missing Secret or ConfigMap, which an operator may be about to create; kubelet looks again after
+        some 10 to 15 s.
     :param start: a container that can't be created or started.
     :param schedule: a pod for which there is no node.
     :param scale_up: the same while one is being added.
@@ -50,7 +51,7 @@ class Policy:
     max_restarts: int = 3
     failed_pods: int = 0
     image: float = 90.0
-    config: float = 15.0
+    config: float = 30.0
     start: float = 45.0
     schedule: float = 60.0
     scale_up: float = 600.0

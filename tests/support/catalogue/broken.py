@@ -433,7 +433,7 @@ BROKEN = [
         "config_missing",
         ('secret "tokens" not found',),
         "CreateContainerConfigError",
-        15,
+        30,
     ),
     Broken(
         "config-map-key",
@@ -447,7 +447,7 @@ BROKEN = [
         "config_missing",
         ("mode", "settings"),
         "CreateContainerConfigError",
-        15,
+        30,
     ),
     Broken(
         "secret-for-volume",
@@ -456,7 +456,7 @@ BROKEN = [
         "config_missing",
         ('secret "keys" not found',),
         "FailedMount",
-        15,
+        30,
     ),
     Broken(
         "config-map-for-volume",
@@ -465,7 +465,7 @@ BROKEN = [
         "config_missing",
         ('configmap "rules" not found',),
         "FailedMount",
-        15,
+        30,
     ),
     Broken(
         "root",
@@ -621,7 +621,7 @@ BROKEN = [
         "service_account_missing",
         ("robot",),
         "robot",
-        15,
+        30,
     ),
     Broken(
         "priority",
@@ -630,7 +630,7 @@ BROKEN = [
         "priority_class_missing",
         ("urgent",),
         "urgent",
-        15,
+        30,
     ),
     Broken(
         "runtime-class",
@@ -639,7 +639,7 @@ BROKEN = [
         "runtime_class_missing",
         ("gvisor",),
         "gvisor",
-        15,
+        30,
     ),
     # Other workloads
     Broken(
@@ -702,7 +702,7 @@ BROKEN = [
             "while :; do touch /tmp/ready; sleep 3; rm /tmp/ready; sleep 3; done",
             readinessProbe=executes("test -f /tmp/ready", failureThreshold=1),
         ),
-        "unstable",
+        "unstable|timeout",
         ("ready",),
         "",
         timeout=40,
