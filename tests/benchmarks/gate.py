@@ -149,7 +149,8 @@ class Bench:
             gate = self.gate(name)
             Applier(self.cluster, NAMESPACE).run([kwok.deployment(name, replicas)])
             found = self.result(*gate)
-            kubelet.wait_until(lambda: seen.at, 60)
+            assert found["code"] == "healthy", found
+            kubelet.wait_until(lambda: seen.at, 300)
         again = self.result(*self.gate(name))
         kwok.remove(self.cluster, name, NAMESPACE)
         return {

@@ -602,7 +602,17 @@ def _creation(name: str, key: tuple[str, ...], message: str, policy: Policy) -> 
         grace, hint = policy.config, "create the RuntimeClass, on nodes that have it"
     elif "is invalid" in message:
         code, cause, grace = "pods_invalid", "cannot create its pods: they are not valid", 0.0
+    elif SERVER_TROUBLE.search(message):
+        # The API server's own trouble: the controller tries again for as long as it takes.
+        grace, hint = NEVER, "see how the API server and etcd fare"
     return Signal(code, key, name, cause, message, hint, grace)
+
+
+SERVER_TROUBLE = re.compile(
+    r"etcdserver|timed? ?out|timeout|deadline exceeded|connection refused|too many requests|unable to handle|"
+    r"internal error|status unknown for quota|TLS handshake",
+    re.IGNORECASE,
+)
 
 
 def _reason(event: Mapping[str, Any]) -> str:

@@ -280,7 +280,9 @@ def test_a_sandbox_that_failed_once_is_nothing() -> None:
         ("maximum cpu usage per Container is 1, but limit is 2", "limits_refused", 0),
         ('error looking up service account: serviceaccount "r" not found', "service_account_missing", POLICY.config),
         ('Pod "x" is invalid: spec.containers[0].image: Required value', "pods_invalid", 0),
-        ("etcdserver: request timed out", "pods_refused", POLICY.admission),
+        ("the Pod could not be created", "pods_refused", POLICY.admission),
+        ("etcdserver: request timed out", "pods_refused", NEVER),
+        ("Post https://10.0.0.1/api/v1/pods: net/http: TLS handshake timeout", "pods_refused", NEVER),
     ],
 )
 def test_pods_that_are_not_created(message: str, code: str, grace: float) -> None:
