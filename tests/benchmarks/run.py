@@ -1,4 +1,5 @@
-"""`make bench`: how long the main job takes, what the cluster costs, how fast a photograph is counted.
+"""`make bench`: how long the main job takes, what the cluster costs, how fast a photograph is counted; then applying,
+gates and verdicts, each beside what users would take instead.
 
 Everything runs in a clone of the last commit in a temporary folder, so that the cluster of this checkout is left alone.
 A figure is the median of its runs with all of them beside it, and the load average at the start of each.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("system", "apply", "gate", "verdicts")
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
@@ -63,6 +65,13 @@ class Bench:
         self.clone = clone
         self.env = env
         self.figures: list[Figure] = []
+
+    def show(self) -> None:
+        """Print the figures that have not been printed yet."""
+        if self.figures:
+            print("\n| what | at most | median | runs | load average |\n|---|---|---|---|---|")
+            print("\n".join(figure.row() for figure in self.figures), flush=True)
+        self.figures = []
 
     def figure(self, what: str, unit: str, target: float | None) -> Figure:
         """Add a row to the table."""
@@ -171,12 +180,23 @@ def measure_cold(bench: Bench, folder: Path) -> None:
     bench.env = previous
 
 
+def compare(bench: Bench, parts: list[str]) -> None:
+    """Print the tables of the other benchmarks; the verdicts are made on the clone's cluster."""
+    for part in parts:
+        more = ["inventories/local/.cluster"] if part == "verdicts" else []
+        command = [str(bench.clone / ".venv/bin/python"), f"tests/benchmarks/{part}.py", *more]
+        print(f"\n## {part}\n", flush=True)
+        subprocess.run(command, cwd=bench.clone, env=bench.env, check=True)
+
+
 def main() -> int:
     """Measure, print the table, and remove the clone's cluster again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often each figure is taken (default 3)")
     parser.add_argument("--cold", action="store_true", help="take the run from empty caches too (20 minutes more)")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     options = parser.parse_args()
+    parts = [part for part in PARTS if part in options.parts]
     with tempfile.TemporaryDirectory(prefix="groundwork-bench-") as name:
         clone = Path(name) / "checkout"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -185,17 +205,20 @@ def main() -> int:
         }
         bench = Bench(clone, env)
         try:
-            bench.make("prepare")
+            bench.make("prepare-test")
             bench.make("build")
-            measure_up(bench, options.runs)
-            measure_latency(bench, options.runs)
+            if "system" in parts:
+                measure_up(bench, options.runs)
+                measure_latency(bench, options.runs)
+                bench.show()
+            elif "verdicts" in parts:
+                bench.make("up")
+            compare(bench, [part for part in parts if part != "system"])
             if options.cold:
                 measure_cold(bench, Path(name))
         finally:
             bench.make("down")
-    print("\n| what | at most | median | runs | load average |\n|---|---|---|---|---|")
-    for figure in bench.figures:
-        print(figure.row())
+    bench.show()
     return 0
 
 
