@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: groundwork.platform contributors (@groundwork-platform)
 description:
   - Runs a Job whose name is derived from its images and arguments, so that a new image is a new migration and the
-    same one never runs twice. Name images by digest, as a tag that points elsewhere looks the same.
+    same one never runs twice. What a tag points at is known only where it is pulled, so that an image that is named by
+    a tag is run each time, and reported unchanged where there was nothing to do. Name images by digest.
   - A Lease in the namespace keeps several controllers apart. One migrates, the others wait and agree.
   - A Job that still runs, since an earlier play was interrupted, is attached to. One that failed is run again.
   - A Job that cannot start (an image that does not exist, a missing Secret) fails the module early and is

@@ -46,6 +46,22 @@ def test_runs_once_for_each_image(cluster: Cluster, namespace: str) -> None:
         assert other.job != first.job
 
 
+def test_a_tag_may_point_elsewhere(cluster: Cluster, namespace: str) -> None:
+    with Kubelet(cluster, namespace, kubelet.succeeded):
+        uids = set()
+        for _time in range(2):
+            outcome = Migration(cluster, definition("app:1.0"), namespace).run()
+            assert outcome.action == "run"
+            job = cluster.get(JOBS, outcome.job, namespace)
+            assert job is not None
+            assert job["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+            uids.add(job["metadata"]["uid"])
+        assert len(uids) == 2
+        look = Migration(cluster, definition("app:1.0"), namespace).look()
+        assert look.action == "unchanged"
+        assert "named by a tag" in look.notes[0]
+
+
 def test_a_failed_migration_says_why_and_runs_again(cluster: Cluster, namespace: str) -> None:
     with Kubelet(cluster, namespace, kubelet.failed), pytest.raises(Failure) as caught:
         Migration(cluster, definition(), namespace, 30).run()

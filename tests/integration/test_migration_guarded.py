@@ -354,6 +354,19 @@ def test_a_job_that_is_complete_and_has_not_migrated(world: World, folder: Path)
         assert again.run().revision == "0002"
 
 
+def test_an_image_by_tag_is_asked_each_time_and_changes_nothing(world: World, folder: Path) -> None:
+    world.server.sql("CREATE TABLE alembic_version (version_num text)", "INSERT INTO alembic_version VALUES ('0001')")
+    update = "psql -XAtqw -c \"UPDATE alembic_version SET version_num = '0002'\""
+    actions = []
+    for _time in range(2):
+        migration = alembic(world, folder, PLAYED % update)
+        definition = {**migration.job, "metadata": {"name": "migrate"}}
+        definition["spec"]["template"]["spec"]["containers"][0]["image"] = "app:1.0"
+        actions.append(Migration(world.cluster, definition, world.namespace, 120, None, migration.settings).run())
+    assert [one.action for one in actions] == ["run", "unchanged"]
+    assert [one.revision for one in actions] == ["0002", "0002"]
+
+
 def test_a_lock_that_is_lost_to_another_stops_the_migration(world: World) -> None:
     migration = world.migration("sleep 60", destructive="allow")
     caught: list[Failure] = []

@@ -80,12 +80,14 @@ class Decision:
     :param before: the schema's revision.
     :param expected: the revision that it must have afterwards; None: unknown.
     :param destructive: what it destroys or breaks, named beforehand.
+    :param idle: whether there was certainly nothing to do.
     :param locks: what it holds up.
     :param objections: what spoke against it and was only told.
     """
 
     before: str = ""
     expected: str | None = None
+    idle: bool = False
     destructive: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     locks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     objections: list[dict[str, str]] = dataclasses.field(default_factory=list)
@@ -227,6 +229,7 @@ class Advisor:
         decision = Decision(
             before=plan.before,
             expected=plan.expected,
+            idle=plan.idle,
             # An empty database has nothing to lose, and no older application.
             destructive=[] if empty else [one.as_dict() for one in plan.analysis.destructive],
             locks=[] if empty else [one.as_dict() for one in plan.analysis.warnings],

@@ -148,7 +148,15 @@ def prepared(definition: Mapping[str, Any], namespace: str | None, timeout: floa
     spec.pop("ttlSecondsAfterFinished", None)
     spec.pop("suspend", None)
     pod["restartPolicy"] = "Never"
+    for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
+        if not _by_digest(container):
+            # What a node has under a tag may be what it pointed at before.
+            container.setdefault("imagePullPolicy", "Always")
     return job
+
+
+def _by_digest(container: Mapping[str, Any]) -> bool:
+    return "@sha256:" in str(container.get("image"))
 
 
 def _label(text: str) -> str:
@@ -191,6 +199,9 @@ class Migration:
         self.progress = progress or Progress(self.namespace)
         self.records = Records(cluster, self.namespace)
         self._started = cluster.clock.now()
+        spec = plain["spec"]["template"]["spec"]
+        self._by_tag = not all(map(_by_digest, [*(spec.get("initContainers") or []), *spec["containers"]]))
+        self._seen: str | None = None
         self._notes: list[str] = []
         self._found: str | None = None
 
@@ -214,8 +225,11 @@ class Migration:
             can't start.
         """
         # Without the lease first: in most runs there is nothing to do.
-        if self._succeeded_before(self._live()):
+        live = self._live()
+        self._seen = _uid(live)
+        if self._succeeded_before(live):
             return self._outcome("unchanged")
+        again = self.records.all().get(self.name, {}).get("outcome") == "succeeded"
         if self.settings is not None:
             pod.check_sidecars(self.cluster)
         lock = LeaseLock(self.cluster, self.namespace, LEASE, self._tell_waiting)
@@ -225,7 +239,9 @@ class Migration:
                 return self._outcome("unchanged")
             self._wait_for_others()
             live, attached = self._submit(live)
-            self._wait(live)
+            decision = self._wait(live)
+            if again and decision is not None and decision.idle:
+                return self._outcome("unchanged")
             return self._outcome("attached" if attached else "run")
 
     # Steps
@@ -261,6 +277,12 @@ class Migration:
         """
         entry = self.records.all().get(self.name, {})
         recorded = entry.get("outcome") == "succeeded"
+        if self._by_tag and recorded:
+            if looking:
+                self._notes.append("its image is named by a tag: whether that points elsewhere shows when it runs")
+            elif _uid(live) == self._seen:
+                # What a tag points at is known where it is pulled; a Job that came since we began has just done that.
+                return False
         if live is None:
             return recorded and self._still_there(entry)
         if not _has(live, "Complete"):
@@ -330,7 +352,7 @@ class Migration:
     def _remove(self, live: Object) -> None:
         """Remove a failed or suspended Job, with its pods, so that it can run again."""
         metadata = live["metadata"]
-        self.progress.update(f"migration: {describe(live)} did not succeed before, trying again")
+        self.progress.update(f"migration: {describe(live)} is there from before, and runs again")
         self.cluster.delete(JOBS, metadata["name"], self.namespace, "Foreground", uid=metadata["uid"])
         while True:
             there = self._live()
@@ -340,7 +362,7 @@ class Migration:
                 raise Failure("timeout", describe(live), "is still being deleted", hint="see what holds its pods")
             self.cluster.clock.sleep(0.3)
 
-    def _wait(self, live: Object) -> None:
+    def _wait(self, live: Object) -> Decision | None:
         decision = self._watch(live)
         now = self._live() or live
         if not _has(now, "Complete"):
@@ -351,6 +373,7 @@ class Migration:
             self._record("failed", now, None, failure.sentence, decision)
             raise
         self._record("succeeded", now, revision, "", decision)
+        return decision
 
     def _watch(self, live: Object) -> Decision | None:
         """Wait for the Job's end, and look after it meanwhile; returns what was decided about it."""
@@ -536,6 +559,10 @@ class _NotYet(Failure):
 def _has(job: Mapping[str, Any], condition: str) -> bool:
     conditions = (job.get("status") or {}).get("conditions") or []
     return any(item.get("type") == condition and item.get("status") == "True" for item in conditions)
+
+
+def _uid(job: Mapping[str, Any] | None) -> str | None:
+    return str(job["metadata"].get("uid")) if job is not None else None
 
 
 def _runs(job: Mapping[str, Any]) -> bool:

@@ -42,6 +42,16 @@ def test_the_name_follows_image_and_arguments_only() -> None:
     assert len(job_name(long)) <= 63
 
 
+def test_what_a_tag_points_at_is_pulled_anew() -> None:
+    def policy(**container: Any) -> str | None:
+        made = prepared(changed(**container), "n", 90)["spec"]["template"]["spec"]["containers"][0]
+        return str(made["imagePullPolicy"]) if "imagePullPolicy" in made else None
+
+    assert policy() is None
+    assert policy(image="app:1.0") == "Always"
+    assert policy(image="app:1.0", imagePullPolicy="Never") == "Never"
+
+
 def test_it_is_tried_once_and_kept() -> None:
     job = prepared(JOB, "n", 90)
     assert job["metadata"]["namespace"] == "n"
