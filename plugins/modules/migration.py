@@ -95,7 +95,6 @@ options:
           - Key of the password in O(database.secret).
         type: str
         default: password
-        no_log: false
       ca_secret:
         description:
           - Secret in the namespace with the server's certificate authority as C(ca.crt).

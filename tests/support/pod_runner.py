@@ -73,7 +73,9 @@ class PodRunner:
         status = {"phase": "Running"}
         self.cluster.merge(PODS, f"{name}-1", self.namespace, {"status": status}, subresource="status")
 
-    def logs(self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False) -> list[str]:
+    def logs(
+        self, namespace: str, pod: str, container: str, tail: int = 20, previous: bool = False, *_more: Any
+    ) -> list[str]:
         """In place of Cluster.logs."""
         file = self.folder / pod / f"{container}.log"
         return [] if previous or not file.exists() else file.read_text().splitlines()[-tail:]

@@ -27,10 +27,11 @@ ARGUMENTS: dict[str, Any] = {
             "host": {"type": "str"},
             "port": {"type": "int", "default": 5432},
             "name": {"type": "str"},
-            "secret": {"type": "str"},
-            "username_key": {"type": "str", "default": "username"},
+            # Names of Secrets and their keys; what is in them is never read here.
+            "secret": {"type": "str", "no_log": False},
+            "username_key": {"type": "str", "default": "username", "no_log": False},
             "password_key": {"type": "str", "default": "password", "no_log": False},
-            "ca_secret": {"type": "str"},
+            "ca_secret": {"type": "str", "no_log": False},
             "sslmode": {
                 "type": "str",
                 "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
