@@ -23,7 +23,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.migration impo
 try:
     from pglast import parser  # type: ignore[import-not-found, import-untyped, unused-ignore]
 except ImportError:  # pragma: no cover - said in the analysis
-    parser = None
+    parser = None  # type: ignore[assignment, unused-ignore]
 
 LOSES, BREAKS, UNKNOWN, LOCKS = "loses_data", "breaks_older", "unknown", "locks"
 """Kinds of findings; the first three make a migration destructive."""
