@@ -24,8 +24,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_auth import Connection, Credentials
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer as Answer
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Channel, Channels
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer, Channel, Channels
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 CONNECT_TIMEOUT = 5.0
@@ -126,6 +125,7 @@ class Stream:
 
     def __init__(self, response: Any) -> None:
         self._response = response
+        self._closed = False
 
     def lines(self) -> Iterator[bytes]:
         """Each whole line as it arrives; ends when the server ends the answer.
@@ -139,11 +139,17 @@ class Stream:
                 yield from lines
         except (_urllib3().exceptions.HTTPError, OSError, ValueError) as error:
             raise Unreachable("unreachable", "The API server", "ended a watch", _words(error)) from error
+        except AttributeError as error:
+            # http.client reads on from a file that it has dropped, when another thread closes the answer.
+            if not self._closed:
+                raise
+            raise Unreachable("unreachable", "The API server", "ended a watch", "it was closed here") from error
         if rest:
             yield rest
 
     def close(self) -> None:
         """End it; a reader blocked in :meth:`lines` returns."""
+        self._closed = True
         with contextlib.suppress(Exception):
             self._response.shutdown()
         with contextlib.suppress(Exception):

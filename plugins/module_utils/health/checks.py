@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Answer
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.endpoint import Endpoint
 from ansible_collections.groundwork.platform.plugins.module_utils.health.expressions import Expression

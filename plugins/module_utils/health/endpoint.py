@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Answer
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 
 try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Answer, Unreachable
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_http import Answer
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Unreachable
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.checks import (
     Condition,
