@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - groundwork.platform.auth
   - groundwork.platform.gate
+  - groundwork.platform.releasing
 attributes:
   check_mode:
     support: full
@@ -89,12 +90,6 @@ options:
       - What the release was made from, such as a digest or a revision of its files.
     type: str
     default: ""
-  by:
-    description:
-      - Who releases, as far as the play knows it better than the environment, such as C(user), C(job) and C(template)
-        of AWX.
-    type: dict
-    default: {}
   on_failure:
     description:
       - What to do about a release that failed, with O(state=failed).
@@ -111,32 +106,6 @@ options:
       - The result of the task that failed, with O(state=failed), of which C(msg) and C(failure) are read.
     type: dict
     default: {}
-  history:
-    description:
-      - How many releases to keep in the record. What serves, and what can be returned to, is always kept.
-    type: int
-    default: 10
-  force_conflicts:
-    description:
-      - Take over fields that another manager owns with another value.
-    type: bool
-    default: false
-  wait_timeout:
-    description:
-      - Seconds until everything must be healthy. Each step of a strategy has as many, with the time on top for which
-        it is watched.
-    type: float
-    default: 300
-  lock_timeout:
-    description:
-      - Seconds to wait for another run that releases the same system.
-    type: float
-    default: 900
-  retry_timeout:
-    description:
-      - Seconds for which what passes is waited for, such as an API server or a webhook that does not answer.
-    type: float
-    default: 120
 seealso:
   - module: groundwork.platform.rollback
   - module: groundwork.platform.release_info
@@ -233,10 +202,14 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.objects import load
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule
-from ansible_collections.groundwork.platform.plugins.module_utils.health.options import gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Wanted
 from ansible_collections.groundwork.platform.plugins.module_utils.release.failing import as_failure, handle
-from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import migrated, opened, reported
+from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import (
+    migrated,
+    opened,
+    release_argument_spec,
+    reported,
+)
 
 
 def main() -> None:
@@ -252,15 +225,9 @@ def main() -> None:
             "strategies": {"type": "dict", "default": {}},
             "migration": {"type": "dict", "default": {}},
             "source": {"type": "str", "default": ""},
-            "by": {"type": "dict", "default": {}},
             "on_failure": {"type": "str", "choices": ["rollback", "keep", "pause"], "default": "rollback"},
             "failure": {"type": "dict", "default": {}},
-            "history": {"type": "int", "default": 10},
-            "force_conflicts": {"type": "bool", "default": False},
-            "wait_timeout": {"type": "float", "default": 300},
-            **gate_argument_spec(),
-            "lock_timeout": {"type": "float", "default": 900},
-            "retry_timeout": {"type": "float", "default": 120},
+            **release_argument_spec(),
         },
         concealed=("definition", "applied", "failure"),
         required_one_of=[["definition", "src"]],

@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - groundwork.platform.auth
   - groundwork.platform.gate
+  - groundwork.platform.releasing
 attributes:
   check_mode:
     support: full
@@ -49,38 +50,6 @@ options:
       - Number of the release to return to. V(0) is the last good one before what is there now.
     type: int
     default: 0
-  by:
-    description:
-      - Who does it, as far as the play knows it better than the environment, such as C(user), C(job) and C(template)
-        of AWX.
-    type: dict
-    default: {}
-  history:
-    description:
-      - How many releases to keep in the record.
-    type: int
-    default: 10
-  force_conflicts:
-    description:
-      - Take over fields that another manager owns with another value.
-    type: bool
-    default: false
-  wait_timeout:
-    description:
-      - Seconds until everything must be healthy. Each step of a strategy has as many, with the time on top for which
-        it is watched.
-    type: float
-    default: 300
-  lock_timeout:
-    description:
-      - Seconds to wait for another run that releases the same system.
-    type: float
-    default: 900
-  retry_timeout:
-    description:
-      - Seconds for which what passes is waited for, such as an API server or a webhook that does not answer.
-    type: float
-    default: 120
 seealso:
   - module: groundwork.platform.release
   - module: groundwork.platform.release_info
@@ -145,8 +114,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_module import ClusterModule
-from ansible_collections.groundwork.platform.plugins.module_utils.health.options import gate_argument_spec
-from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import opened, reported
+from ansible_collections.groundwork.platform.plugins.module_utils.release.reporting import (
+    opened,
+    release_argument_spec,
+    reported,
+)
 
 
 def main() -> None:
@@ -156,13 +128,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "namespace": {"type": "str"},
             "to": {"type": "int", "default": 0},
-            "by": {"type": "dict", "default": {}},
-            "history": {"type": "int", "default": 10},
-            "force_conflicts": {"type": "bool", "default": False},
-            "wait_timeout": {"type": "float", "default": 300},
-            **gate_argument_spec(),
-            "lock_timeout": {"type": "float", "default": 900},
-            "retry_timeout": {"type": "float", "default": 120},
+            **release_argument_spec(),
         },
     )
 

@@ -10,10 +10,23 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
-from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
+from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options, gate_argument_spec
 from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Outcome, Releases
 from ansible_collections.groundwork.platform.plugins.module_utils.release.record import Record, home_of
 from ansible_collections.groundwork.platform.plugins.module_utils.release.rollout import Settings
+
+
+def release_argument_spec() -> dict[str, Any]:
+    """The options of what makes a release, as the doc fragments ``releasing`` and ``gate`` document them."""
+    return {
+        "by": {"type": "dict", "default": {}},
+        "history": {"type": "int", "default": 10},
+        "force_conflicts": {"type": "bool", "default": False},
+        "wait_timeout": {"type": "float", "default": 300},
+        "lock_timeout": {"type": "float", "default": 900},
+        "retry_timeout": {"type": "float", "default": 120},
+        **gate_argument_spec(),
+    }
 
 
 def opened(params: Mapping[str, Any], namespace: str | None, check_mode: bool) -> Releases:
