@@ -25,6 +25,7 @@ import yaml
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests import proxy
 from ansible_collections.groundwork.platform.plugins.module_utils.model.system import load
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import System
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = os.environ.get("GROUNDWORK_NGINX") or shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -103,12 +104,6 @@ class Backend:
         for one in self.connections:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

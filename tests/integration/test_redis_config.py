@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests import common, redis
 from ansible_collections.groundwork.platform.plugins.module_utils.model.system import load
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Redis
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = os.environ.get("GROUNDWORK_REDIS", "")
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.skipif(
     reason="no Redis: apt-get install redis-server, or name a folder with its programs in GROUNDWORK_REDIS",
 )
 PASSWORD = "a-secret-that-nobody-may-see"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Server:

@@ -15,7 +15,6 @@ import ipaddress
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -30,6 +29,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.support.ports import free_ports
 
 BINARY_VARIABLE = "GROUNDWORK_KUBERNETES_BINARY"
 CONTEXT = "test"
@@ -59,7 +60,7 @@ class ControlPlane:
         self.kubeconfig = self.folder / "kubeconfig"
         self.tokens: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = _free_ports(4)
+        self._ports = free_ports(4)
         # The kernel counts the thread that started a process as its parent: this one lives as long as the plane.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="control-plane")
 
@@ -247,17 +248,6 @@ def die_with_parent() -> None:
     """Ask the kernel to kill this child with its parent, so that a killed test run leaves no process."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _number in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _certificate(

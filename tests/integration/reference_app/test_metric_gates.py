@@ -19,9 +19,10 @@ import yaml
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate, GateFailed, Verdict
 from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
-from tests.integration.reference_app.conftest import Replica, Service, Site, Stores, eventually, free_port
+from tests.integration.reference_app.conftest import Replica, Service, Site, Stores, eventually
 from tests.support.fake_api import FakeApi
 from tests.support.objects import ready_pod, replica_set, workload
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="no prometheus on this machine: apt-get install prometheus"
