@@ -139,8 +139,9 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             f"--secure-port={self._ports[3]}",
             "--use-service-account-credentials=false",
-            # Nodes that a test makes up have no heartbeat.
-            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller",
+            # Nodes that a test makes up have no heartbeat, or are no more than a name in a pod: the collector of
+            # orphans would end such a pod at some moment.
+            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller",
             f"--service-account-private-key-file={folder}/service-account.key",
             f"--root-ca-file={folder}/ca.crt",
             "--kube-api-qps=200",
