@@ -35,6 +35,8 @@ class Health:
             wanted.add("redis")
         if services.database:
             wanted.add("database")
+        if services.influx.configured:
+            wanted.add("influxdb")
         self.dependencies = {name: Dependency() for name in sorted(wanted)}
         self.draining = False
         self._was_ready = False
@@ -61,6 +63,8 @@ class Health:
         dependency = self.dependencies[name]
         if name == "redis":
             problem = await self._services.streams.check()
+        elif name == "influxdb":
+            problem = await self._services.influx.check()
         elif self._services.database and self._services.domain:
             problem = await self._services.database.check(self._services.domain.ready_statement)
         else:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar, cast
 from fastapi import APIRouter
 
 from reference_app.database import Database
+from reference_app.influx import Influx
 from reference_app.models import ModelReader, ModelStore
 from reference_app.problems import Problem
 from reference_app.settings import Settings, SettingsError
@@ -80,6 +81,7 @@ class Services:
     models: ModelStore[Any] | None
     streams: Streams
     database: Database | None
+    influx: Influx
     pool: Pool
     started: float = field(default_factory=time.monotonic)
 
@@ -105,5 +107,6 @@ def make(settings: Settings, roles: Iterable[str] = ("api",)) -> Services:
         models=ModelStore(settings.model_path, domain.reader) if domain else None,
         streams=Streams(settings),
         database=Database(settings) if settings.database else None,
+        influx=Influx(settings.influx),
         pool=Pool(settings.detectors),
     )

@@ -5,15 +5,36 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 MEBIBYTE = 1 << 20
 
 
 class SettingsError(Exception):
     """A variable of the environment that cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True)
+class InfluxSettings:
+    """How InfluxDB is reached: version 2 takes `org` and `token`, version 1 `user` and `password`.
+
+    Buckets are `database/policy` in both. `queue` counts points; `deadline` and `timeout` are seconds.
+    """
+
+    version: int = 2
+    url: str = ""
+    ca: str = ""
+    bucket: str = ""
+    long_term_bucket: str = ""
+    org: str = ""
+    token: str = field(default="", repr=False)
+    user: str = ""
+    password: str = field(default="", repr=False)
+    queue: int = 20_000
+    deadline: float = 3.0
+    timeout: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,7 @@ class Settings:
     redis_password: str = ""
     redis_timeout: float = 0.5
     cache_seconds: int = 86400
+    influx: InfluxSettings = InfluxSettings()
     database: bool = True
     database_pool: int = 8
     database_deadline: float = 3.0
@@ -64,7 +86,8 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
     get = _Reader(environment)
     defaults = Settings()
     uses_database = bool(roles & {"api", "worker"})
-    needed = {"redis"} | ({"database"} if uses_database else set())
+    influx = _influx(environment, get) if uses_database else InfluxSettings()
+    needed = {"redis"} | ({"database"} if uses_database else set()) | ({"influxdb"} if influx.url else set())
     # An api without Redis still answers, only slower and unheard; a websocket without it has nothing to say.
     kept = {"database"} if "api" in roles else needed
     return Settings(
@@ -78,6 +101,7 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
         redis_port=get.integer("REDIS_PORT", defaults.redis_port, 1, 65535),
         redis_password=environment.get("REDIS_PASSWORD", ""),
         cache_seconds=get.integer("CACHE_SECONDS", defaults.cache_seconds, 1, 31_536_000),
+        influx=influx,
         database=uses_database,
         database_pool=get.integer("DATABASE_POOL", defaults.database_pool, 1, 100),
         database_deadline=get.number("DATABASE_DEADLINE", defaults.database_deadline, 0, 60),
@@ -89,6 +113,41 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
         ready_grace=get.number("READY_GRACE", defaults.ready_grace, 0, 3600),
         drain=get.number("DRAIN_SECONDS", defaults.drain, 0, 600),
         stop_within=get.integer("STOP_WITHIN_SECONDS", defaults.stop_within, 1, 600),
+    )
+
+
+def _influx(environment: Mapping[str, str], get: _Reader) -> InfluxSettings:
+    defaults = InfluxSettings()
+    url = urlsplit(environment.get("INFLUX_URL", ""))
+    if not url.geturl():
+        return defaults
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise SettingsError(
+            f"the environment's INFLUX_URL must be http://host:port or https://..., not {url.geturl()!r}"
+        )
+    version = get.integer("INFLUX_VERSION", defaults.version, 1, 2)
+    needed = [
+        "INFLUX_BUCKET",
+        *(("INFLUX_ORG", "INFLUX_TOKEN") if version == 2 else ("INFLUX_USER", "INFLUX_PASSWORD")),
+    ]
+    if missing := [name for name in needed if not environment.get(name)]:
+        raise SettingsError(f"the environment lacks {', '.join(missing)}, which InfluxDB {version} needs")
+    for name in ("INFLUX_BUCKET", "INFLUX_LONG_TERM_BUCKET"):
+        bucket = environment.get(name, "")
+        if bucket and not all(bucket.partition("/")):
+            raise SettingsError(f"the environment's {name} must be database/policy, not {bucket!r}")
+    return InfluxSettings(
+        version=version,
+        url=url.geturl(),
+        ca=environment.get("INFLUX_CA", ""),
+        bucket=environment["INFLUX_BUCKET"],
+        long_term_bucket=environment.get("INFLUX_LONG_TERM_BUCKET", ""),
+        org=environment.get("INFLUX_ORG", ""),
+        token=environment.get("INFLUX_TOKEN", ""),
+        user=environment.get("INFLUX_USER", ""),
+        password=environment.get("INFLUX_PASSWORD", ""),
+        queue=get.integer("INFLUX_QUEUE", defaults.queue, 1, 10_000_000),
+        deadline=get.number("INFLUX_DEADLINE", defaults.deadline, 0, 60),
     )
 
 
@@ -123,6 +182,7 @@ class _Reader:
         if text is None:
             return frozenset(default)
         found = frozenset(part.strip() for part in text.split(",") if part.strip())
-        if wrong := found - {"database", "redis"}:
-            raise SettingsError(f"the environment's {name} names {', '.join(sorted(wrong))}; there are database, redis")
+        if wrong := found - {"database", "influxdb", "redis"}:
+            known = "there are database, influxdb, redis"
+            raise SettingsError(f"the environment's {name} names {', '.join(sorted(wrong))}; {known}")
         return found

@@ -52,6 +52,7 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await services.streams.close()
+        await asyncio.to_thread(services.influx.close)
         services.pool.close()
         if services.database:
             services.database.close()
