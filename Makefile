@@ -45,11 +45,12 @@ lint: prepare-test ## ansible-lint, yamllint, ruff, mypy, sanity
 	@python tools/lint.py
 
 unit: prepare-test ## Tests without a cluster, in seconds
-	@pytest tests/unit $(ARGS)
+	@pytest tests/unit --numprocesses=2 $(ARGS)
 
+# Mostly waiting for controllers and servers: four processes keep two cores busy. Each has an API server of its own.
 integration: prepare-test ## Tests against a real API server
 	@$(PLAYBOOK) playbooks/build.yml
-	@pytest tests/integration $(ARGS)
+	@pytest tests/integration --numprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 e2e: prepare-test ## Tests on a whole embedded cluster, driven by Molecule
 	@pytest tests/e2e $(ARGS)

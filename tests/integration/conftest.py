@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from tests.support.control_plane import BINARY_VARIABLE, ControlPlane, find_binary
 from tests.support.kubelet import PODS, end, wait_until
+
+# Files whose tests take longest. Each file is one process's, and what is begun last must not be what lasts longest.
+FIRST = ["test_release_role", "test_image_build", "test_migration_guarded", "test_strategies", "test_modules"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    here = Path(__file__).parent
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(FIRST)) if here in item.path.parents else -1)
 
 
 @pytest.fixture(scope="session")
