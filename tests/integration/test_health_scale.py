@@ -1,8 +1,9 @@
-"""What a gate costs does not grow with the number of pods; their kubelet is KWOK."""
+"""Many pods: what a gate costs does not grow with them, and what controllers write about them is read aright."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
-from tests.support import kwok
+from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
+from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
+from tests.support import kubelet, kwok
 from tests.support.control_plane import ControlPlane
+from tests.support.kubelet import Kubelet, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +64,48 @@ def test_requests_are_as_many_for_fifty_pods_as_for_five_hundred(
     assert lists[500] == lists[50]
     assert watches[500] == watches[50]
     assert len(lists[50]) + len(watches[50]) <= 12
+
+
+class Telling(Progress):
+    """Does something once the gate says for the first time what it waits for: it has judged and not condemned."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__("test")
+        self._then: Callable[[], object] | None = then
+
+    def update(self, text: str) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            threading.Thread(target=then).start()
+
+
+def refused_last(cluster: Cluster, namespace: str) -> bool:
+    """Whether the events about a ReplicaSet end with a refusal, as far as their times tell."""
+    times = {"FailedCreate": "", "SuccessfulCreate": ""}
+    for event in cluster.list(kubelet.EVENTS, namespace).items:
+        if event["reason"] in times:
+            times[event["reason"]] = max(times[event["reason"]], str(event["lastTimestamp"]))
+    return bool(times["FailedCreate"]) and times["FailedCreate"] >= times["SuccessfulCreate"]
+
+
+def test_a_refusal_that_is_over_condemns_nobody_though_no_event_takes_it_back(cluster: Cluster, namespace: str) -> None:
+    """A controller writes 25 events about one object, and then one in five minutes: of many pods they tell little."""
+    # 22 pods and at least three refusals use those up.
+    quotas, sets = cluster.resource("v1", "ResourceQuota"), cluster.resource("apps/v1", "ReplicaSet")
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods", "namespace": namespace}}
+    cluster.create(quotas, {**quota, "spec": {"hard": {"pods": "22"}}})
+    wait_until(lambda: (cluster.get(quotas, "pods", namespace) or {})["status"]["hard"])
+    (item,) = Applier(cluster, namespace).run([kwok.deployment("many", 60, node="none")])
+
+    def replica_set() -> Any:
+        return cluster.list(sets, namespace).items[0]
+
+    wait_until(lambda: replica_set()["status"]["conditions"][0]["type"] == "ReplicaFailure", 60)
+    wait_until(lambda: refused_last(cluster, namespace), 60)
+    cluster.merge(quotas, "pods", namespace, {"spec": {"hard": {"pods": "60"}}})
+    wait_until(lambda: replica_set()["status"]["replicas"] == 60, 120)
+    assert refused_last(cluster, namespace)
+    with Kubelet(cluster, namespace, lambda pod: None) as nodes:
+        begin = Telling(lambda: nodes.now_behave(kubelet.ready))
+        policy = Policy(admission=0.0, schedule=600.0)
+        assert Gate(cluster, [item.obj], 300, policy=policy, progress=begin, existing=True).run().healthy

@@ -20,14 +20,15 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.pods im
     Memory,
     Policy,
     Signal,
-    owner_signals,
     pod_signals,
 )
+from ansible_collections.groundwork.platform.plugins.module_utils.health.refusals import refusals
 from ansible_collections.groundwork.platform.plugins.module_utils.health.rules import Readiness, Rules, State, pod_ready
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import (
     Kind,
     View,
     changed_at,
+    event_text,
     event_time,
     kind_of,
     timestamp,
@@ -69,6 +70,7 @@ _ORDER = (
     "sandbox",
     "image_pull",
     "webhook_unavailable",
+    "pods_refused",
     "out_of_memory",
     "container_start",
     "old_pod_blocks",
@@ -107,7 +109,8 @@ class Diagnosis:
 
     def rank(self) -> tuple[int, int, str]:
         """Sorts causes before their effects."""
-        order = _ORDER.index(self.code) if self.code in _ORDER else len(_ORDER)
+        # What is not in the order is certain at least, which those that only wait are not.
+        order = _ORDER.index(self.code if self.code in _ORDER else "not_ready")
         return order, 0 if self.kind in _STORES else 1, self.target
 
 
@@ -210,7 +213,7 @@ class Judge:
             stage = sum(state.stage for state, _pod, lasting in pods if lasting)
             assessment.moved |= self._has_moved(describe(target), readiness, stage)
             if not readiness.ready:
-                self._explain(target, live, readiness, view, now, rest_ready, assessment, active)
+                self._explain(target, live, readiness, view, now, server_now, rest_ready, assessment, active)
         self._since = {key: since for key, since in self._since.items() if key in active}
         assessment.doomed.sort(key=Diagnosis.rank)
         assessment.likely.sort(key=Diagnosis.rank)
@@ -303,12 +306,13 @@ class Judge:
         readiness: Readiness,
         view: View,
         now: float,
+        server_now: float | None,
         rest_ready: bool,
         assessment: Assessment,
         active: set[tuple[str, ...]],
     ) -> None:
         """Sort what is wrong with one target into doomed and likely."""
-        signals = self._signals(live, view) if live is not None else []
+        signals = self._signals(live, view, server_now) if live is not None else []
         if readiness.state is State.FAILED:
             assessment.doomed.append(self._of_rule(target, live, readiness, signals, view))
             return
@@ -343,11 +347,10 @@ class Judge:
             assessment.next_check = ends
         return False
 
-    def _signals(self, live: Object, view: View) -> list[Signal]:
+    def _signals(self, live: Object, view: View, server_now: float | None) -> list[Signal]:
         found: list[Signal] = []
         for owner in _creators(live, view):
-            events = view.events(str(owner["metadata"]["uid"]))
-            found += owner_signals(owner, events, self.policy, changed_at(owner))
+            found += refusals(owner, view, self.policy, server_now)
         for pod, lasting in _pods(live, view):
             for signal in self._pod(pod, view).signals:
                 for better in _blame_claims(signal, pod, view) or [signal]:
@@ -590,4 +593,4 @@ def _last_warning(live: Object, view: View) -> str:
         for event in view.events(str(live["metadata"].get("uid")))
         if event.get("type") == "Warning" and (timestamp(event_time(event)) or 0.0) >= since - 1
     ]
-    return " ".join(str(warnings[-1].get("message") or "").split()) if warnings else ""
+    return event_text(warnings[-1]) if warnings else ""

@@ -17,8 +17,9 @@ from typing import Any
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import (
     event_count,
+    event_text,
     event_time,
-    timestamp,
+    newest_event,
 )
 
 NEVER = float("inf")
@@ -230,20 +231,22 @@ def _unschedulable(pod: Object, events: list[Object], policy: Policy, arriving: 
         key = _key(pod, "claim")
         yield Signal("claim_missing", key, _name(pod), cause, message, hint, policy.config, pod)
         return
-    newest = _last(events, *GROWING, *NOT_GROWING)
+    newest = newest_event(events, *GROWING, *NOT_GROWING)
     nominated = str((pod.get("status") or {}).get("nominatedNodeName") or "")
     # Each hope that a node is coming has a patience of its own.
     hope, grace = "", policy.schedule
-    if newest is not None and _reason(newest) in GROWING:
+    if newest is not None and newest["reason"] in GROWING:
         hope, grace = ", while an autoscaler is adding one", policy.scale_up
     elif nominated:
         hope, grace = f", while pods of a lower priority make room on {nominated}", policy.preempt
     elif arriving:
         hope, grace = f", while node {arriving} is joining", policy.scale_up
-    refused = newest is not None and _reason(newest) in NOT_GROWING
-    storage = _last(events, "ProvisioningFailed", "FailedBinding")
+    refused = newest is not None and newest["reason"] in NOT_GROWING
+    storage = newest_event(events, "ProvisioningFailed", "FailedBinding")
     evidence = "; ".join(
-        part for part in (message, _text(newest) if refused else "", _text(storage) if storage else "") if part
+        part
+        for part in (message, event_text(newest) if refused else "", event_text(storage) if storage else "")
+        if part
     )
     yield Signal(
         "unschedulable",
@@ -443,11 +446,11 @@ def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> t
     exit_code = ended.get("exitCode")
     if ended.get("reason") == "OOMKilled":
         return "out_of_memory", "is killed because it uses more memory than its limit"
-    killing = _last(events, "Killing")
-    if killing and container in _text(killing) and "probe" in _text(killing):
-        kind = "startup" if "startup probe" in _text(killing) else "liveness"
+    killing = newest_event(events, "Killing")
+    if killing and container in event_text(killing) and "probe" in event_text(killing):
+        kind = "startup" if "startup probe" in event_text(killing) else "liveness"
         return "probe_killed", f"is killed since its {kind} probe fails"
-    if _last(events, "FailedPostStartHook"):
+    if newest_event(events, "FailedPostStartHook"):
         return "hook_failed", "is killed since its postStart hook fails"
     if exit_code == 0:
         return "crash_loop", "ends again and again, with exit code 0"
@@ -455,27 +458,27 @@ def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> t
 
 
 def _sandbox(pod: Object, events: list[Object], policy: Policy) -> Iterator[Signal]:
-    mount = _last(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")
+    mount = newest_event(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")
     if mount:
-        absent = "not found" in _text(mount) or "non-existent" in _text(mount)
+        absent = "not found" in event_text(mount) or "non-existent" in event_text(mount)
         yield Signal(
             "config_missing" if absent else "mount",
             _key(pod, "mount"),
             _name(pod),
             "cannot mount a volume",
-            _text(mount),
+            event_text(mount),
             "create the Secret or ConfigMap, or correct the reference" if absent else "see the volume and its driver",
             policy.config if absent else policy.sandbox,
             pod,
         )
-    sandbox = _last(events, "FailedCreatePodSandBox")
+    sandbox = newest_event(events, "FailedCreatePodSandBox")
     if sandbox and event_count(sandbox) > 1:
         yield Signal(
             "sandbox",
             _key(pod, "sandbox"),
             _name(pod),
             "gets no sandbox",
-            _text(sandbox),
+            event_text(sandbox),
             "see the node's container runtime and network plugin",
             policy.sandbox,
             pod,
@@ -498,7 +501,7 @@ def _not_ready(pod: Object, events: list[Object], policy: Policy) -> Iterator[Si
             return
     phase = status.get("phase") or "Pending"
     if phase == "Pending":
-        evidence = _text(events[-1]) if events else ""
+        evidence = event_text(events[-1]) if events else ""
         key, cause = _key(pod, "pending"), "is still being set up"
         yield Signal("pending", key, _name(pod), cause, evidence, grace=NEVER, pod=pod)
     elif phase == "Failed" and pod["metadata"].get("ownerReferences"):
@@ -511,12 +514,14 @@ def _unready(pod: Object, container: Mapping[str, Any], events: list[Object], po
     subject, spec = f"container {name} of {_name(pod)}", container_spec(pod, name)
     # Whether the container has begun to serve: its startup probe has passed, or it has none.
     kind = "readiness" if container.get("started") is not False else "startup"
-    failing = [event for event in events if _reason(event) == "Unhealthy" and f"{kind} probe" in _text(event).lower()]
-    unhealthy = max(failing, key=event_time, default=None) or _last(events, "Unhealthy")
+    failing = [
+        event for event in events if event.get("reason") == "Unhealthy" and f"{kind} probe" in event_text(event).lower()
+    ]
+    unhealthy = max(failing, key=event_time, default=None) or newest_event(events, "Unhealthy")
     hint = f"see its log and its {kind} probe"
     if unhealthy is None or kind == "startup" or not spec.get("readinessProbe"):
         # The kubelet ends a startup that takes too long, and counts a restart.
-        evidence = _text(unhealthy) if unhealthy else "it runs"
+        evidence = event_text(unhealthy) if unhealthy else "it runs"
         return Signal(
             "not_ready", _key(pod, name, "ready"), subject, "does not get ready", evidence, hint, NEVER, pod, name
         )
@@ -524,7 +529,7 @@ def _unready(pod: Object, container: Mapping[str, Any], events: list[Object], po
         policy.readiness if spec.get("startupProbe") else policy.slow_start
     )
     cause = "does not get ready: its readiness probe fails"
-    return Signal("not_ready", _key(pod, name, "probe"), subject, cause, _text(unhealthy), hint, grace, pod, name)
+    return Signal("not_ready", _key(pod, name, "probe"), subject, cause, event_text(unhealthy), hint, grace, pod, name)
 
 
 def probe_tolerance(probe: Mapping[str, Any]) -> float:
@@ -532,97 +537,3 @@ def probe_tolerance(probe: Mapping[str, Any]) -> float:
     period = float(probe.get("periodSeconds") or 10)
     slow = max(float(probe.get("timeoutSeconds") or 1) - period, 0.0)
     return float(probe.get("initialDelaySeconds") or 0) + (period + slow) * float(probe.get("failureThreshold") or 3)
-
-
-def owner_signals(owner: Object, events: Iterable[Object], policy: Policy, since: float) -> list[Signal]:
-    """What keeps a ReplicaSet, StatefulSet, DaemonSet or Job from creating pods.
-
-    :param since: when the object was changed; older events are about an earlier revision.
-    """
-    name = f"{owner['kind']} {owner['metadata'].get('namespace')}/{owner['metadata']['name']}"
-    key = (str(owner["metadata"].get("uid")), "create")
-    for condition in (owner.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return [_creation(name, key, str(condition.get("message") or ""), policy)]
-    events = list(events)
-    refused, created = _last(events, "FailedCreate"), _last(events, "SuccessfulCreate")
-    if refused is None or (created is not None and event_time(created) > event_time(refused)):
-        return []
-    # Both times are the cluster's own, whole seconds.
-    if (timestamp(event_time(refused)) or 0.0) < since - 1:
-        return []
-    return [_creation(name, key, _text(refused), policy)]
-
-
-def _creation(name: str, key: tuple[str, ...], message: str, policy: Policy) -> Signal:
-    code, cause, hint, grace = "pods_refused", "cannot create its pods", "correct the pod template", policy.admission
-    if "violates PodSecurity" in message:
-        code, cause, grace = (
-            "pod_security",
-            "may not create its pods: they violate the Namespace's Pod Security level",
-            0.0,
-        )
-        hint = "correct the pods' security context"
-    elif "denied the request" in message or "denied request" in message:
-        # A webhook's words, and those of a ValidatingAdmissionPolicy.
-        code, cause, grace = (
-            "admission_denied",
-            "may not create its pods: an admission webhook or policy denies them",
-            0.0,
-        )
-    elif "exceeded quota" in message:
-        # Pods of the old revision may be about to free what is missing.
-        code, cause, hint = (
-            "quota_exceeded",
-            "may not create its pods: a quota is used up",
-            "raise the ResourceQuota, or ask for less",
-        )
-    elif "must specify" in message or "maximum" in message or "minimum" in message:
-        code, cause, grace = "limits_refused", "may not create its pods: quota or limit range want other resources", 0.0
-        hint = "correct the containers' requests and limits"
-    elif "failed calling webhook" in message:
-        code, cause, grace = (
-            "webhook_unavailable",
-            "cannot create its pods: an admission webhook does not answer",
-            policy.webhook,
-        )
-        hint = "see whether the workload behind the webhook runs"
-    elif "serviceaccount" in message.lower() and "not found" in message:
-        code, cause, grace = (
-            "service_account_missing",
-            "cannot create its pods: their ServiceAccount is missing",
-            policy.config,
-        )
-        hint = "create the ServiceAccount"
-    elif "no PriorityClass with name" in message:
-        code, cause = "priority_class_missing", "cannot create its pods: their PriorityClass is missing"
-        grace, hint = policy.config, "create the PriorityClass"
-    elif "RuntimeClass" in message and "not found" in message:
-        code, cause = "runtime_class_missing", "cannot create its pods: their RuntimeClass is missing"
-        grace, hint = policy.config, "create the RuntimeClass, on nodes that have it"
-    elif "is invalid" in message:
-        code, cause, grace = "pods_invalid", "cannot create its pods: they are not valid", 0.0
-    elif SERVER_TROUBLE.search(message):
-        # The API server's own trouble: the controller tries again for as long as it takes.
-        grace, hint = NEVER, "see how the API server and etcd fare"
-    return Signal(code, key, name, cause, message, hint, grace)
-
-
-SERVER_TROUBLE = re.compile(
-    r"etcdserver|timed? ?out|timeout|deadline exceeded|connection refused|too many requests|unable to handle|"
-    r"internal error|status unknown for quota|TLS handshake",
-    re.IGNORECASE,
-)
-
-
-def _reason(event: Mapping[str, Any]) -> str:
-    return str(event.get("reason") or "")
-
-
-def _text(event: Mapping[str, Any] | None) -> str:
-    return " ".join(str((event or {}).get("message") or (event or {}).get("note") or "").split())
-
-
-def _last(events: Iterable[Object], *reasons: str) -> Object | None:
-    """The newest event with one of the reasons."""
-    return max((event for event in events if _reason(event) in reasons), key=event_time, default=None)

@@ -19,8 +19,9 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.view im
     Kind,
     View,
     changed_at,
-    event_time,
+    event_text,
     kind_of,
+    newest_event,
     timestamp,
 )
 
@@ -310,8 +311,9 @@ def _claim(obj: Object, view: View) -> Readiness:
         missing = f"StorageClass {name}, which does not exist" if name else "no StorageClass, and none is the default"
         message, hint = f"is not bound: it asks for {missing}", "install that StorageClass, or name another"
         return progressing(message, CLASS_GRACE, "storage_class_missing", hint)
-    event = last_event(obj, view, "ProvisioningFailed", "FailedBinding", "ExternalProvisioning", "VolumeMismatch")
-    reason, text = str((event or {}).get("reason") or ""), _event_text(event)
+    events = view.events(str(obj["metadata"].get("uid")))
+    event = newest_event(events, "ProvisioningFailed", "FailedBinding", "ExternalProvisioning", "VolumeMismatch")
+    reason, text = str((event or {}).get("reason") or ""), event_text(event)
     if reason == "ProvisioningFailed":
         message, hint = f"gets no volume: {text}", "see the storage driver and its limits"
         return progressing(message, PROVISION_GRACE, "provisioning_failed", hint)
@@ -365,16 +367,6 @@ def default_classes(view: View) -> list[Object]:
 def storage_class_name(storage_class: Mapping[str, Any] | None) -> str:
     """Name of a StorageClass; empty for none."""
     return str(storage_class["metadata"]["name"]) if storage_class else ""
-
-
-def last_event(obj: Mapping[str, Any], view: View, *reasons: str) -> Object | None:
-    """The newest event about an object that has one of the reasons."""
-    events = [event for event in view.events(str(obj["metadata"].get("uid"))) if event.get("reason") in reasons]
-    return max(events, key=event_time, default=None)
-
-
-def _event_text(event: Mapping[str, Any] | None) -> str:
-    return " ".join(str((event or {}).get("message") or "").split())
 
 
 def _service(obj: Object, view: View) -> Readiness:

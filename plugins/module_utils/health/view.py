@@ -31,6 +31,7 @@ class View:
         self._synced: set[Kind] = set()
         self._stamps: dict[str, int] = {}
         self._changes = 0
+        self._owned_ever: dict[str, set[str]] = {}
         self.seen: set[tuple[Kind, str, str]] = set()
         """All that has ever been there, to tell what is deleted from what does not exist yet."""
 
@@ -61,6 +62,7 @@ class View:
         self._uids[uid] = obj
         for owner in _owners(obj):
             self._owned.setdefault(owner, {})[uid] = obj
+            self._owned_ever.setdefault(owner, set()).add(uid)
         self._stamp(uid)
         if kind == ("", "Event"):
             self._events.setdefault(_about(obj), {})[uid] = obj
@@ -110,6 +112,10 @@ class View:
             if kind is None or kind_of(obj) == kind:
                 yield obj
 
+    def appeared(self, uid: str) -> int:
+        """How many objects that an object owns directly have been seen so far, those that are gone included."""
+        return len(self._owned_ever.get(uid, ()))
+
     def pods(self, uid: str, depth: int = 4) -> Iterator[Object]:
         """Pods that an object owns, directly or through others."""
         for obj in self.owned(uid):
@@ -142,6 +148,16 @@ def event_time(event: Mapping[str, Any]) -> str:
 def event_count(event: Mapping[str, Any]) -> int:
     """How often an event was seen."""
     return int((event.get("series") or {}).get("count") or event.get("count") or 1)
+
+
+def event_text(event: Mapping[str, Any] | None) -> str:
+    """What an event says, on one line; empty for none."""
+    return " ".join(str((event or {}).get("message") or (event or {}).get("note") or "").split())
+
+
+def newest_event(events: Iterable[Object], *reasons: str) -> Object | None:
+    """The newest of the events with one of the reasons."""
+    return max((event for event in events if event.get("reason") in reasons), key=event_time, default=None)
 
 
 def timestamp(text: Any) -> float | None:

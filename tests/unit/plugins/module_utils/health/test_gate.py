@@ -412,6 +412,7 @@ def test_kinds_that_may_not_be_watched_are_said() -> None:
 def test_the_clusters_clock_may_be_any_other(clock: str) -> None:
     """Times that the cluster writes are compared with each other only, never with this machine's."""
     db = workload("db", "StatefulSet")
+    db["status"]["replicas"] = 0
     db["metadata"]["managedFields"] = [{"manager": "groundwork.platform", "time": f"{clock}T12:00:00Z"}]
     db["metadata"]["creationTimestamp"] = f"{clock}T00:00:00Z"
     refused = 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'
@@ -426,6 +427,7 @@ def test_the_clusters_clock_may_be_any_other(clock: str) -> None:
 
 def test_an_event_about_an_earlier_revision_condemns_nobody() -> None:
     db = workload("db", "StatefulSet")
+    db["status"]["replicas"] = 0
     db["metadata"]["managedFields"] = [{"manager": "groundwork.platform", "time": "2026-01-01T12:00:00Z"}]
     recorded = {"managedFields": [{"manager": "kube-controller-manager", "time": "2026-01-01T11:00:00Z"}]}
     # Its author's clock is ahead.

@@ -8,10 +8,9 @@ import pytest
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object
 from ansible_collections.groundwork.platform.plugins.module_utils.health import rules
-from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Assessment, Judge
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
 from ansible_collections.groundwork.platform.plugins.module_utils.health.rules import State, readiness
-from ansible_collections.groundwork.platform.plugins.module_utils.health.view import View, kind_of
+from ansible_collections.groundwork.platform.plugins.module_utils.health.view import View
 from tests.support.objects import (
     container,
     crashing,
@@ -19,49 +18,14 @@ from tests.support.objects import (
     event,
     pod,
     ready_pod,
-    replica_set,
     running,
     waiting,
     workload,
 )
+from tests.support.scene import NEVER, Scene, lasts
 
 POLICY = Policy()
-NEVER = 100_000.0
 API = workload("api")
-
-
-class Scene:
-    """A judge that looks at objects, at moments that the test names."""
-
-    def __init__(self, target: Object, *others: Object, policy: Policy | None = None) -> None:
-        self.view = View()
-        for kind in (("", "PersistentVolumeClaim"), ("storage.k8s.io", "StorageClass")):
-            self.view.sync(kind, [])
-        self.judge = Judge([target], policy)
-        self.put(target, *others)
-        if target["kind"] == "Deployment":
-            self.put(replica_set(target))
-
-    def put(self, *objects: Object) -> None:
-        for obj in objects:
-            self.view.put(kind_of(obj), obj)
-
-    def look(self, at: float = 0.0) -> Assessment:
-        return self.judge.assess(self.view, 1000.0 + at)
-
-    def doomed(self, at: float) -> list[str]:
-        return [item.code for item in self.look(at).doomed]
-
-
-def lasts(scene: Scene, code: str, grace: float) -> None:
-    """The trouble is no reason to give up for exactly its grace."""
-    if grace:
-        assert scene.doomed(0) == []
-        assert scene.doomed(grace - 0.5) == []
-    if grace == NEVER:
-        assert code in [item.code for item in scene.look(grace).likely]
-    else:
-        assert scene.doomed(grace + 0.5 if grace else 0) == [code]
 
 
 @pytest.mark.parametrize(
@@ -260,38 +224,6 @@ def test_a_sandbox_that_failed_once_is_nothing() -> None:
     scene = Scene(API, target, event(target, "FailedCreatePodSandBox", "x", count=1))
     assert scene.doomed(1000) == []
     assert scene.doomed(2000) == []
-
-
-@pytest.mark.parametrize(
-    ("message", "code", "grace"),
-    [
-        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "pod_security", 0),
-        ('admission webhook "v.x" denied the request: no', "admission_denied", 0),
-        ("ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no", "admission_denied", 0),
-        (
-            'pods "x-" is forbidden: no PriorityClass with name urgent was found',
-            "priority_class_missing",
-            POLICY.config,
-        ),
-        ('pod rejected: RuntimeClass "gvisor" not found', "runtime_class_missing", POLICY.config),
-        ('Internal error: failed calling webhook "v.x": connection refused', "webhook_unavailable", POLICY.webhook),
-        ('pods "x" is forbidden: exceeded quota: small, requested: pods=1', "quota_exceeded", POLICY.admission),
-        ('pods "x" is forbidden: failed quota: small: must specify limits.cpu', "limits_refused", 0),
-        ("maximum cpu usage per Container is 1, but limit is 2", "limits_refused", 0),
-        ('error looking up service account: serviceaccount "r" not found', "service_account_missing", POLICY.config),
-        ('Pod "x" is invalid: spec.containers[0].image: Required value', "pods_invalid", 0),
-        ("the Pod could not be created", "pods_refused", POLICY.admission),
-        ("etcdserver: request timed out", "pods_refused", NEVER),
-        ("Post https://10.0.0.1/api/v1/pods: net/http: TLS handshake timeout", "pods_refused", NEVER),
-    ],
-)
-def test_pods_that_are_not_created(message: str, code: str, grace: float) -> None:
-    scene = Scene(API)
-    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
-    scene.put({**replica_set(API), "status": {"conditions": [failure]}})
-    lasts(scene, code, grace)
-    stateful = workload("db", "StatefulSet")
-    lasts(Scene(stateful, event(stateful, "FailedCreate", message)), code, grace)
 
 
 PROBE = {"initialDelaySeconds": 5, "periodSeconds": 20, "failureThreshold": 6, "timeoutSeconds": 1}
