@@ -201,6 +201,23 @@ capabilities:
     pending:
       description: What is counted on and not delivered by the collection yet, with what happens instead.
       type: dict
+withheld:
+  description: What the system's file asks for and is left out here.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    object:
+      description: Kind and name, or the key of the system's file where it is no one object.
+      type: str
+    needs:
+      description: The capability that brings it; empty where the collection does not derive it yet.
+      type: str
+    why:
+      description: Why it is left out, and what is done without it.
+      type: str
+  sample:
+    - {object: ScaledObject/api, needs: keda, why: "local does not count on keda: scaling is by CPU and memory only"}
 notes:
   description: What differs in this environment, one sentence each.
   returned: success

@@ -10,20 +10,30 @@ from collections.abc import Iterator
 
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import PostgreSQL, Redis, System
 
-# Delivered ones are missing here. Each sentence says what the system does without it today.
-PENDING = {
+# What the system does without each capability, as the end of a sentence.
+EFFECTS = {
     "apparmor": "pods run with the container runtime's own AppArmor profile",
+    "cast_ai": "nobody looks after the cost of the nodes",
     "certificates": "no certificates are requested for public hosts",
+    "encrypted_network": "the network may carry plain traffic between nodes",
+    "encrypted_secrets": "whoever reads the API server's database reads Secrets",
     "external_secrets": "passwords are generated in the cluster instead of being fetched from a store outside",
     "gateway": "no routes are made, public components are reached by port-forward or by a route of the cluster's owner",
+    "gpu": "what can do without GPUs runs on CPU",
     "keda": "scaling is by CPU and memory only",
     "node_pools": "pods are not tied to node pools",
     "pg_backup": "PostgreSQL is not archived: back it up by other means",
     "prometheus_operator": "no ServiceMonitors, alerts or dashboards are made",
     "redis_sentinel": "Redis runs as one server that is restarted, not failed over",
     "snapshots": "volumes are not snapshotted",
+    "spot": "pods run on any node",
+    "tracing": "no traces are sent",
     "vpa": "no resource recommendations are made",
+    "waf": "no web application firewall looks at requests",
 }
+DELIVERED = {"gpu"}
+"""Capabilities for which everything is derived; the others are said to be pending where they are counted on."""
+PENDING = {name: effect for name, effect in EFFECTS.items() if name not in DELIVERED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests impo
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.capabilities import capabilities, notes
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
+from ansible_collections.groundwork.platform.plugins.module_utils.manifests.withheld import withheld
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
     Problem,
     SystemInvalid,
@@ -81,6 +82,7 @@ def compile_system(
         "on_failure": loaded.system.on_failure,
         "digest": digest(loaded),
         "capabilities": {"declared": list(able.declared), "needed": list(able.needed), "pending": dict(able.pending)},
+        "withheld": [dataclasses.asdict(one) for one in withheld(loaded.system)],
         "notes": notes(loaded.system),
     }
 
@@ -183,7 +185,7 @@ def _stores(context: Context) -> list[Manifest]:
     for store in context.system.stores.values():
         if isinstance(store, PostgreSQL):
             objects += postgresql.postgresql_objects(context, store)
-        else:
+        elif isinstance(store, Redis):
             objects += redis.redis_objects(context, store)
     return objects
 

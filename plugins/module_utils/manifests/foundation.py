@@ -14,6 +14,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests.comm
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import bytes_text, cpu_text
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import (
     Amount,
+    AnyStore,
     Component,
     PostgreSQL,
     Redis,
@@ -85,7 +86,7 @@ def _surge(component: Component) -> int:
 def quota(context: Context) -> Manifest:
     """The namespace's quota: all parts at their largest, and some headroom."""
     everything = list(parts(context))
-    more = 1 + context.system.headroom / 100
+    more = 1 + context.system.quota.headroom / 100
     hard: dict[str, str] = {}
     for side in ("request", "limit"):
         cpu = sum(part.pods * getattr(part.resources.cpu, side) for part in everything) * more
@@ -162,7 +163,7 @@ def _service_account(context: Context, name: str, labels: dict[str, str]) -> Man
     return made
 
 
-def _store(store: PostgreSQL | Redis) -> Part:
+def _store(store: AnyStore) -> Part:
     if isinstance(store, PostgreSQL):
         # One more: an instance that is being replaced, or the job that fills a new one.
         return Part(store.instances + 1, store.resources, claims=store.instances + 1, size=store.size)

@@ -9,12 +9,18 @@ from collections.abc import Iterable
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests import migration
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
-from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Component, PostgreSQL, Redis
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import (
+    AnyStore,
+    Component,
+    InfluxDB,
+    PostgreSQL,
+)
 
 POSTGRESQL_PORT = 5432
 POSTGRESQL_STATUS_PORT = 8000
 """Where an instance tells the operator, and the other instances, how it is."""
 REDIS_PORT = 6379
+INFLUXDB_PORT = 8086
 
 
 def network_policies(context: Context) -> list[Manifest]:
@@ -23,7 +29,7 @@ def network_policies(context: Context) -> list[Manifest]:
     policies = [_deny_all(context), _allow_dns(context)]
     policies += [_component(context, component) for component in system.components.values()]
     policies += [
-        _postgresql(context, store) if isinstance(store, PostgreSQL) else _redis(context, store)
+        _postgresql(context, store) if isinstance(store, PostgreSQL) else _server(context, store)
         for store in system.stores.values()
     ]
     if system.migration is not None:
@@ -31,15 +37,17 @@ def network_policies(context: Context) -> list[Manifest]:
     return policies
 
 
-def store_labels(context: Context, store: PostgreSQL | Redis) -> dict[str, str]:
+def store_labels(context: Context, store: AnyStore) -> dict[str, str]:
     """Labels by which a store's pods are found."""
     if isinstance(store, PostgreSQL):
         return {"cnpg.io/cluster": store.name}
     return context.selector(store.name)
 
 
-def store_port(store: PostgreSQL | Redis) -> int:
+def store_port(store: AnyStore) -> int:
     """The port on which a store serves its clients."""
+    if isinstance(store, InfluxDB):
+        return INFLUXDB_PORT
     return POSTGRESQL_PORT if isinstance(store, PostgreSQL) else REDIS_PORT
 
 
@@ -123,12 +131,13 @@ def _migration(context: Context) -> Manifest:
     return _policy(context, migration.NAME, context.selector(migration.NAME), [], _to_targets(context, stores))
 
 
-def _redis(context: Context, store: Redis) -> Manifest:
+def _server(context: Context, store: AnyStore) -> Manifest:
+    """Clients, and nobody else."""
     return _policy(
         context,
         store.name,
         store_labels(context, store),
-        _rules("from", clients_of(context, store.name), [REDIS_PORT]),
+        _rules("from", clients_of(context, store.name), [store_port(store)]),
         [],
     )
 

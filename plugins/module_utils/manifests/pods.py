@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
-from ansible_collections.groundwork.platform.plugins.module_utils.model.types import PostgreSQL, Redis
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import AnyStore, PostgreSQL, Redis
 
 CERTIFICATES = "/etc/groundwork/{store}-ca"
 """Folder in which a component finds the certificate authority of a PostgreSQL store, as ca.crt."""
@@ -122,7 +122,10 @@ def store_environment(context: Context, names: tuple[str, ...]) -> list[Manifest
     """Variables by which a component reaches the stores that it talks to; secrets by reference."""
     environment: list[Manifest] = []
     for store in _stores(context, names):
-        environment += _postgresql(store) if isinstance(store, PostgreSQL) else _redis(store)
+        if isinstance(store, PostgreSQL):
+            environment += _postgresql(store)
+        elif isinstance(store, Redis):
+            environment += _redis(store)
     return environment
 
 
@@ -143,7 +146,7 @@ def redis_secret(store: Redis) -> str:
     return f"{store.name}-auth"
 
 
-def _stores(context: Context, names: tuple[str, ...]) -> list[PostgreSQL | Redis]:
+def _stores(context: Context, names: tuple[str, ...]) -> list[AnyStore]:
     return [store for name, store in context.system.stores.items() if name in names]
 
 
@@ -162,9 +165,9 @@ def _postgresql(store: PostgreSQL) -> list[Manifest]:
 
 def _redis(store: Redis) -> list[Manifest]:
     return [
-        _value("REDIS_HOST", store.name),
-        _value("REDIS_PORT", "6379"),
-        _secret("REDIS_PASSWORD", redis_secret(store), "password"),
+        _value(f"{store.env_prefix}_HOST", store.name),
+        _value(f"{store.env_prefix}_PORT", "6379"),
+        _secret(f"{store.env_prefix}_PASSWORD", redis_secret(store), "password"),
     ]
 
 

@@ -91,11 +91,17 @@ def deployment(context: Context, component: Component, config: dict[str, str]) -
         **({} if scaling.automatic else {"replicas": scaling.smallest}),
         "revisionHistoryLimit": REVISIONS,
         "selector": {"matchLabels": context.selector(component.name)},
-        # A rollout never has fewer pods than before: no request is lost to it.
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+        "strategy": _strategy(component),
         "template": {"metadata": metadata, "spec": pod_spec(context, component)},
     }
     return made
+
+
+def _strategy(component: Component) -> Manifest:
+    if component.strategy.type == "recreate":
+        return {"type": "Recreate"}
+    # A rollout never has fewer pods than before: no request is lost to it.
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}}
 
 
 def pod_spec(context: Context, component: Component) -> Manifest:

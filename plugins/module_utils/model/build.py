@@ -5,21 +5,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.groundwork.platform.plugins.module_utils.model import build_demands as demands
+from ansible_collections.groundwork.platform.plugins.module_utils.model import build_stores as stores
 from ansible_collections.groundwork.platform.plugins.module_utils.model import types
-from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import (
-    millicores,
-    number_of_bytes,
-    seconds,
+from ansible_collections.groundwork.platform.plugins.module_utils.model.build_parts import (
+    full_image,
+    resources,
+    scaling,
+    texts,
+    vertical,
 )
+from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import number_of_bytes, seconds
 
 Plain = dict[str, Any]
 
+PROD = "prod"
+"""The environment in which nothing that is only convenient may happen."""
 PROXY_PORT = 8080
 PROXY_USER = 10101
 """Above the users that nodes have themselves, and so another than the image's own, which nothing in it needs."""
+_BODY_LIMIT = 20 * 1024**2
+_TIMEOUT = 60
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600}
+_HTTPS_ONLY = "Strict-Transport-Security"
+_HEADERS = {
+    "content_security_policy": "Content-Security-Policy",
+    "strict_transport_security": _HTTPS_ONLY,
+    "frame_options": "X-Frame-Options",
+    "content_type_options": "X-Content-Type-Options",
+    "referrer_policy": "Referrer-Policy",
+}
 
 
 def system(name: str, environment: str, data: Plain) -> types.System:
@@ -36,14 +53,22 @@ def system(name: str, environment: str, data: Plain) -> types.System:
         image_pull_secrets=tuple(data["image_pull_secrets"]),
         components=components,
         disabled=tuple(sorted(set(data["components"]) - set(enabled))),
-        stores={key: store(key, entry, home, data) for key, entry in sorted(data["stores"].items())},
+        stores={key: stores.store(key, entry, home, data) for key, entry in sorted(data["stores"].items())},
         volumes={key: volume(key, entry) for key, entry in sorted(data["volumes"].items())},
+        secrets={key: demands.secret(key, entry) for key, entry in sorted(data["secrets"].items())},
+        outside={
+            key: types.Outside(key, entry["host"], entry["port"], tuple(entry["cidrs"]))
+            for key, entry in sorted(data["outside"].items())
+        },
         migration=migration(data["migration"], data, components) if "migration" in data else None,
+        seed=seed(data["seed"], environment) if "seed" in data else None,
         capabilities=tuple(sorted(key for key, counted in data["capabilities"].items() if counted)),
         network=types.Network(**{key: _frozen(value) for key, value in data["network"].items()}),
-        headroom=data["quota"]["headroom"],
+        nodes=types.Nodes(**data["nodes"]),
+        quota=demands.quota(data["quota"]),
         on_failure=data["on_failure"],
         patches=data["patches"],
+        **demands.demands(data, home),
     )
 
 
@@ -62,8 +87,9 @@ def component(name: str, data: Plain, root: Plain, enabled: Plain) -> types.Comp
     proxied = proxy(data["proxy"], off) if "proxy" in data else None
     image = data.get("image") or ("" if proxied else root.get("image", ""))
     targets = {route.component for route in proxied.routes} if proxied else set()
-    public = data.get("public")
-    gpu = data.get("gpu")
+    gpu = _gpu(data.get("gpu"), root["capabilities"]["gpu"])
+    tasks = _tasks(data)
+    names = {*data["talks_to"], *targets, *((tasks.queue,) if tasks else ())}
     return types.Component(
         name=name,
         image=full_image(image, root.get("registry")),
@@ -72,52 +98,75 @@ def component(name: str, data: Plain, root: Plain, enabled: Plain) -> types.Comp
         user=PROXY_USER if proxied else data["user"],
         port=PROXY_PORT if proxied else data.get("port"),
         # A proxy takes no settings from the environment, least of all those meant for the application.
-        env={} if proxied else _texts({**root["env"], **data["env"]}),
+        env={} if proxied else texts({**demands.environment(root), **root["env"], **data["env"]}),
         resources=resources(data["resources"]),
         scaling=scaling(data),
         keep_available=data.get("keep_available"),
         sticky=data["sticky"],
         health=types.Health(data["health"]["live"], data["health"]["ready"], seconds(data["health"]["startup"])),
         drain=seconds(data["drain"]),
-        talks_to=tuple(sorted((set(data["talks_to"]) | targets) - off)),
+        talks_to=tuple(sorted(names - off)),
         volumes=dict(sorted(data["volumes"].items())),
-        gpu=types.Gpu(gpu["count"], gpu["resource"]) if gpu is not None else None,
+        gpu=gpu,
+        without_gpu="gpu" in data and gpu is None,
         node_labels=dict(sorted(data["node_labels"].items())),
         proxy=proxied,
-        public=types.Public(public.get("host"), public.get("node_port")) if public is not None else None,
-        strategy=strategy(data["strategy"]),
+        public=public(name, data["public"], proxied, off) if "public" in data else None,
+        # Two schedulers would post everything twice.
+        strategy=types.Strategy("recreate") if "scheduler" in data else strategy(data["strategy"]),
+        tasks=tasks,
+        vertical=vertical(data["vertical"]) if "vertical" in data else None,
+        secrets=dict(sorted(data["secrets"].items())),
+        node_pool=data.get("node_pool"),
+        spot=data["spot"],
+        priority=data.get("priority"),
+        scrape=data["scrape"] or None if "port" in data else None,
     )
 
 
-def full_image(image: str, registry: str | None) -> str:
-    """The image with the registry in front, unless it names one of its own as Docker understands names."""
-    first = image.split("/", 1)[0]
-    names_registry = "/" in image and ("." in first or ":" in first or first == "localhost")
-    if not image or not registry or names_registry:
-        return image
-    return f"{registry.rstrip('/')}/{image}"
+def _tasks(data: Plain) -> types.Tasks | None:
+    if "scheduler" in data:
+        return types.Tasks(data["scheduler"]["queue"], "scheduler")
+    return types.Tasks(data["worker"]["queue"], "worker") if "worker" in data else None
 
 
-def resources(data: Plain) -> types.Resources:
-    """Build the amounts of one pod."""
-    return types.Resources(
-        cpu=_amount(data["cpu"], millicores),
-        memory=_amount(data["memory"], number_of_bytes),
-        ephemeral_storage=_amount(data["ephemeral_storage"], number_of_bytes),
+def _gpu(data: Plain | None, counted_on: bool) -> types.Gpu | None:
+    """What can do without GPUs does, where there are none."""
+    if data is None or not (data["required"] or counted_on):
+        return None
+    return types.Gpu(data["count"], data["resource"])
+
+
+def public(name: str, data: Plain, proxied: types.Proxy | None, off: set[str]) -> types.Public:
+    """Build how a component is reached from outside; what its proxy says holds at the gateway too."""
+    limit = data.get("rate_limit")
+    body = data.get("body_limit")
+    time = data.get("timeout")
+    return types.Public(
+        host=data.get("host"),
+        node_port=data.get("node_port"),
+        routes=routes(data["routes"], off) or (types.Route("/", name, strip_prefix=False),),
+        tls=data["tls"],
+        rate_limit=types.RateLimit(limit["requests"], _PERIODS[limit["per"]]) if limit is not None else None,
+        body_limit=number_of_bytes(body) if body else proxied.body_limit if proxied else _BODY_LIMIT,
+        timeout=seconds(time) if time else proxied.read_timeout if proxied else _TIMEOUT,
+        headers=_headers(data["headers"], data["tls"]),
+        waf=data["waf"],
     )
 
 
-def scaling(data: Plain) -> types.Scaling:
-    """Build what decides on a component's replicas."""
-    replicas = data["replicas"]
-    bounds = replicas if isinstance(replicas, dict) else {"min": replicas, "max": replicas}
-    return types.Scaling(
-        smallest=int(bounds["min"]),
-        largest=int(bounds["max"]),
-        cpu=data["scale_on"].get("cpu"),
-        memory=data["scale_on"].get("memory"),
-        up=_rule(data.get("scale_up")),
-        down=_rule(data.get("scale_down")),
+def _headers(data: Plain, tls: bool) -> dict[str, str]:
+    values = {name: data[key] for key, name in _HEADERS.items() if data[key]}
+    return values if tls else {name: value for name, value in values.items() if name != _HTTPS_ONLY}
+
+
+def routes(data: Plain, off: set[str]) -> tuple[types.Route, ...]:
+    """Build routes, without those to components that are switched off."""
+    entries: Plain = {
+        path: {"to": to, "strip_prefix": False} if isinstance(to, str) else to for path, to in data.items()
+    }
+    return tuple(
+        types.Route(path, to["to"], to["strip_prefix"]) for path, to in sorted(entries.items()) if to["to"] not in off
     )
 
 
@@ -133,46 +182,21 @@ def strategy(data: Plain) -> types.Strategy:
 
 def proxy(data: Plain, off: set[str]) -> types.Proxy:
     """Build a proxy, without the routes to components that are switched off."""
-    entries: Plain = {
-        path: {"to": to, "strip_prefix": False} if isinstance(to, str) else to for path, to in data["routes"].items()
-    }
-    routes = [
-        types.Route(path, to["to"], to["strip_prefix"]) for path, to in sorted(entries.items()) if to["to"] not in off
-    ]
     return types.Proxy(
-        routes=tuple(routes),
+        routes=routes(data["routes"], off),
         body_limit=number_of_bytes(data["body_limit"]),
         read_timeout=seconds(data["read_timeout"]),
         session_timeout=seconds(data["session_timeout"]),
-    )
-
-
-def store(name: str, data: Plain, namespace: str, root: Plain) -> types.PostgreSQL | types.Redis:
-    """Build one store."""
-    image = data.get("image")
-    common: Plain = {
-        "name": name,
-        "size": number_of_bytes(data["size"]),
-        "storage_class": data.get("storage_class"),
-        "resources": resources(data["resources"]),
-        "image": full_image(image, root.get("registry")) if image else None,
-    }
-    if data["type"] == "redis":
-        return types.Redis(**common, mode=data["mode"], eviction=data["eviction"])
-    database: str = data.get("database") or _identifier(namespace)
-    return types.PostgreSQL(
-        **common,
-        instances=data["instances"],
-        synchronous_replicas=data["synchronous_replicas"],
-        database=database,
-        owner=data.get("owner") or database,
-        parameters=_texts(data["parameters"]),
+        static=data.get("static"),
+        compress=data["compress"],
     )
 
 
 def volume(name: str, data: Plain) -> types.Volume:
     """Build one shared volume."""
-    return types.Volume(name, number_of_bytes(data["size"]), tuple(data["access"]), data.get("storage_class"))
+    return types.Volume(
+        name, number_of_bytes(data["size"]), tuple(data["access"]), data.get("storage_class"), data["writable"]
+    )
 
 
 def migration(data: Plain, root: Plain, components: dict[str, types.Component]) -> types.Migration:
@@ -207,37 +231,11 @@ def migration(data: Plain, root: Plain, components: dict[str, types.Component]) 
     )
 
 
-def _amount(value: Any, number: Callable[[Any], int]) -> types.Amount:
-    pair = value if isinstance(value, list) else [value, value]
-    return types.Amount(number(pair[0]), number(pair[1]))
-
-
-def _rule(data: Plain | None) -> types.ScaleRule | None:
-    if data is None:
+def seed(data: Plain, environment: str) -> types.Seed | None:
+    """Build the seed, or nothing where the environment must not have it."""
+    if environment == PROD and not data["prod"]:
         return None
-    policies = [
-        types.ScalePolicy("Percent", policy["percent"], seconds(policy["every"]))
-        if "percent" in policy
-        else types.ScalePolicy("Pods", policy["pods"], seconds(policy["every"]))
-        for policy in data["policies"]
-    ]
-    return types.ScaleRule(seconds(data["stabilize"]), tuple(policies), "Min" if data["select"] == "min" else "Max")
-
-
-def _identifier(namespace: str) -> str:
-    name = namespace.replace("-", "_")
-    return name if name[0].isalpha() else f"db_{name}"
-
-
-def _texts(values: Plain) -> dict[str, str]:
-    """Environment and settings are text in the end; true is written as YAML and JSON write it."""
-    return {key: _as_text(value) for key, value in sorted(values.items())}
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    return types.Seed(data["component"], tuple(data["command"]), seconds(data["timeout"]), resources(data["resources"]))
 
 
 def _frozen(value: Any) -> Any:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
-from ansible_collections.groundwork.platform.plugins.module_utils.model import build
+from ansible_collections.groundwork.platform.plugins.module_utils.model import build, build_parts
+from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.common import LABEL
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
     Problem,
     join,
@@ -22,14 +23,14 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.quantiti
     cpu_text,
     seconds,
 )
-from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import LABEL
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount
 
 Plain = dict[str, Any]
 Path: TypeAlias = "tuple[str | int, ...]"
 
-# Variables that stores and the compiler set; a value of the user's would silently lose, or win, against them.
+# Variables that stores and the compiler set; a value of the user's would silently lose, or win, against them. Two
+# stores with the same ones can't be told apart by a component.
 DERIVED_ENV = {
     "postgresql": (
         "PGHOST",
@@ -40,7 +41,8 @@ DERIVED_ENV = {
         "PGSSLMODE",
         "PGSSLROOTCERT",
     ),
-    "redis": ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
+    "redis": ("{prefix}_HOST", "{prefix}_PORT", "{prefix}_PASSWORD"),
+    "influxdb": ("{prefix}_URL", "{prefix}_BUCKET", "{prefix}_TOKEN"),
 }
 RESERVED_PATHS = ("/tmp", "/etc/groundwork", "/proc", "/sys", "/dev")  # noqa: S108 - a path in a container
 RESERVED_NAMES = {
@@ -132,7 +134,7 @@ class Checks:
     def _runs_something(self, name: str, component: Plain) -> Iterator[Problem]:
         path = ("components", name)
         if "proxy" in component:
-            for key in ("port", "command", "args", "user"):
+            for key in ("port", "command", "args", "user", "worker", "scheduler"):
                 if key in self.tree.at(*path).plain():
                     yield self._problem((*path, key), key, "none: a proxy's is derived")
             return
@@ -150,22 +152,44 @@ class Checks:
 
     def _references(self, path: Path, component: Plain) -> Iterator[Problem]:
         own = str(path[-1])
-        known = {*self.components, *self.stores} - {own}
+        known = {*self.components, *self.stores, *self.data["outside"]} - {own}
         for index, name in enumerate(component["talks_to"]):
             at: Path = (*path, "talks_to", index)
             if name not in known:
                 yield self._unknown(at, name, known, "a component or store")
             elif name in self.components and not self._has_port(name):
                 yield self._problem(at, f'"{name}", which has no port', "a component with a port, or a store")
-        for kind in DERIVED_ENV:
-            same = [name for name in component["talks_to"] if self.stores.get(name, {}).get("type") == kind]
-            if len(same) > 1:
-                yield self._problem((*path, "talks_to"), " and ".join(same), f"one {kind} store for each component")
+        yield from self._told_apart((*path, "talks_to"), component)
         for name in component["volumes"]:
             if name not in self.data["volumes"]:
                 yield self._unknown((*path, "volumes", name), name, self.data["volumes"], "a volume of the system")
         if "proxy" in component:
             yield from self._routes((*path, "proxy", "routes"), component["proxy"]["routes"], own)
+
+    def _told_apart(self, path: Path, component: Plain) -> Iterator[Problem]:
+        """No two stores of a component may bring the same variables."""
+        seen: dict[tuple[str, ...], str] = {}
+        for name in self._reached(component):
+            variables = self._variables(name)
+            if variables and variables in seen:
+                kind = self.stores[name]["type"]
+                more = ", or an env_prefix of its own for one of them" if "env_prefix" in self.stores[name] else ""
+                expected = f"one {kind} store for each component{more}"
+                yield self._problem(path, f"{seen[variables]} and {name}", expected)
+            seen[variables] = name
+
+    def _reached(self, component: Plain) -> list[str]:
+        """Names that a component talks to, its queue included."""
+        queues = [component[role]["queue"] for role in ("worker", "scheduler") if role in component]
+        return [*component["talks_to"], *(queue for queue in queues if queue not in component["talks_to"])]
+
+    def _variables(self, name: str) -> tuple[str, ...]:
+        """Variables that a store brings to whoever talks to it."""
+        store = self.stores.get(name, {})
+        return tuple(
+            variable.format(prefix=store.get("env_prefix", ""))
+            for variable in DERIVED_ENV.get(store.get("type", ""), ())
+        )
 
     def _has_port(self, name: str) -> bool:
         return "port" in self.components[name] or "proxy" in self.components[name]
@@ -212,7 +236,7 @@ class Checks:
                 yield self._problem((*path, "policies", index, "every"), policy["every"], "from 1s to 30m")
 
     def _amounts(self, path: Path, resources: Plain) -> Iterator[Problem]:
-        amounts = build.resources(resources)
+        amounts = build_parts.resources(resources)
         texts: dict[str, Callable[[int], str]] = {
             "cpu": cpu_text,
             "memory": bytes_text,
@@ -228,9 +252,8 @@ class Checks:
 
     def _environment(self, path: Path, component: Plain) -> Iterator[Problem]:
         derived = {"PORT": "port"}
-        for name in component["talks_to"]:
-            kind = self.stores.get(name, {}).get("type", "")
-            derived.update(dict.fromkeys(DERIVED_ENV.get(kind, ()), name))
+        for name in self._reached(component):
+            derived.update(dict.fromkeys(self._variables(name), name))
         if "proxy" in component:
             return
         for at, variables in (((*path, "env"), component["env"]), (("env",), self.data["env"])):
@@ -263,8 +286,8 @@ class Checks:
                 yield self._problem(at, f"a Deployment {name}-{suffix}", "a name that nothing else of the system has")
 
     def _needs_capability(self, path: Path, component: Plain) -> Iterator[Problem]:
-        if "gpu" in component and not self.data["capabilities"]["gpu"]:
-            expected = "capabilities.gpu: true where the cluster has GPUs, or enabled: false"
+        if component.get("gpu", {}).get("required") and not self.data["capabilities"]["gpu"]:
+            expected = "capabilities.gpu: true where the cluster has GPUs, gpu.required: false, or enabled: false"
             yield self._problem((*path, "gpu"), "GPUs in an environment that does not count on any", expected)
         host = component.get("public", {}).get("host")
         if host and self.data["capabilities"]["gateway"] and "domain" not in self.data:
@@ -286,8 +309,10 @@ class Checks:
     def _store(self, path: Path, store: Plain) -> Iterator[Problem]:
         if store["type"] != "postgresql":
             return
-        if store["synchronous_replicas"] >= store["instances"]:
-            expected = f"fewer than the {store['instances']} instances"
+        instances = store["instances"]
+        fewest = instances["min"] if isinstance(instances, dict) else instances
+        if store["synchronous_replicas"] >= fewest:
+            expected = f"fewer than the {fewest} instances"
             yield self._problem((*path, "synchronous_replicas"), str(store["synchronous_replicas"]), expected)
         for key in ("database", "owner"):
             if store.get(key, "") in ("postgres", "template0", "template1", "streaming_replica"):

@@ -106,7 +106,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     normal = name.lower().replace("-", "_")
     if normal in lowered:
         return lowered[normal]
-    found = difflib.get_close_matches(normal, lowered, n=1, cutoff=0.6)
+    swapped = [candidate for candidate in lowered if sorted(candidate) == sorted(normal)]
+    found = swapped or difflib.get_close_matches(normal, lowered, n=1, cutoff=0.6)
     return lowered[found[0]] if found else ""
 
 

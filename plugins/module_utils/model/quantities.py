@@ -11,11 +11,12 @@ from decimal import Decimal
 
 CPU = r"^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$"
 BYTES = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
-DURATION = r"^[0-9]+(s|m|h)$"
+DURATION = r"^[0-9]+(s|m|h|d)$"
+LATENCY = r"^[0-9]+(ms|s)$"
 
 _BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, **_BINARY}
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def millicores(text: str | float) -> int:
@@ -35,8 +36,13 @@ def number_of_bytes(text: str | float) -> int:
 
 
 def seconds(text: str) -> int:
-    """``30s``, ``5m`` or ``1h`` as seconds."""
+    """``30s``, ``5m``, ``1h`` or ``7d`` as seconds."""
     return int(text[:-1]) * _SECONDS[text[-1]]
+
+
+def milliseconds(text: str) -> int:
+    """``200ms`` or ``2s`` as milliseconds."""
+    return int(text[:-2]) if text.endswith("ms") else seconds(text) * 1000
 
 
 def cpu_text(amount: int) -> str:

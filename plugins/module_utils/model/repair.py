@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.operations import CAPABILITIES
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, join
-from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import CAPABILITIES, SCHEMA
+from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import SCHEMA
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
 
 _ENTRIES: dict[str, Any] = {
@@ -17,6 +18,9 @@ _ENTRIES: dict[str, Any] = {
     "stores": {"type": "stand-in"},
     "volumes": {"size": "1Gi"},
     "patches": {},
+    "secrets": {"keys": {"stand-in": {}}},
+    "outside": {"host": "stand-in.example"},
+    "metrics": {"query": "stand-in"},
 }
 _VALUES: dict[str, Any] = {
     "capabilities": dict.fromkeys(CAPABILITIES, True),

@@ -13,8 +13,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, join, nearest
-from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import SCHEMA, Schema
+from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.common import Schema
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
+    Problem,
+    join,
+    listing,
+    nearest,
+)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import SCHEMA
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -122,10 +128,10 @@ def _alternatives(node: Node, schema: Schema, branches: Sequence[Schema], path: 
     elif kinds and isinstance(node.value, dict):
         kind = node.value.get("type")
         if kind is None:
-            yield Problem(node.key_place, join(path, "type"), "nothing", _either(kinds))
+            yield Problem(node.key_place, join(path, "type"), "nothing", listing(kinds))
         else:
             yield Problem(
-                kind.place, join(path, "type"), shown(kind.value), _either(kinds), nearest(str(kind.value), kinds)
+                kind.place, join(path, "type"), shown(kind.value), listing(kinds), nearest(str(kind.value), kinds)
             )
     else:
         yield _wrong(node, schema, path)
@@ -173,7 +179,16 @@ def _map(node: Node, value: dict[str, Node], schema: Schema, path: str) -> Itera
         if names and not _matches(names["pattern"], key):
             yield Problem(child.key_place, below, f"the key {shown(key)}", names["title"])
         if isinstance(more, dict):
-            yield from validate(child, more, below)
+            yield from _entry(child, more, below, nearest(key, properties))
+
+
+def _entry(node: Node, schema: Schema, path: str, guess: str) -> Iterator[Problem]:
+    """An entry under a name of the user's; one that is wrong may be a known key, misspelt."""
+    problems = list(validate(node, schema, path))
+    if problems and guess and not isinstance(node.value, dict):
+        yield Problem(node.key_place, path, f"the key {path.rsplit('.', 1)[-1]}", "a known key", guess)
+    else:
+        yield from problems
 
 
 def _list(node: Node, value: list[Node], schema: Schema, path: str) -> Iterator[Problem]:
@@ -192,10 +207,6 @@ def _list(node: Node, value: list[Node], schema: Schema, path: str) -> Iterator[
 
 def _wrong(node: Node, schema: Schema, path: str, guess: str = "") -> Problem:
     return Problem(node.place, path, shown(node.value), schema.get("title", "something else"), guess)
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(names)
 
 
 def shown(value: Any) -> str:

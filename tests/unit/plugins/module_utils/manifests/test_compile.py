@@ -350,6 +350,41 @@ def test_what_is_not_delivered_is_said() -> None:
     ]
 
 
+def test_what_is_left_out_is_said_with_what_would_bring_it() -> None:
+    over: dict[str, Any] = {
+        "metrics": {"waiting": {"query": "sum(waiting)", "alert_above": 50}},
+        "components": {
+            "api": {
+                "scale_on": {"waiting": {"per_replica": 5}},
+                "vertical": {"mode": "recommend"},
+                "gpu": {"required": False},
+                "public": {"host": "api", "rate_limit": {"requests": 100}},
+            }
+        },
+        "dashboards": {"work": {"title": "Work", "shows": ["waiting"]}},
+        "seed": {"component": "api", "command": ["seed"]},
+    }
+    said = {(one["object"], one["needs"]): one["why"] for one in compiled("local", over)["withheld"]}
+    for expected in [
+        ("BackendTrafficPolicy/api", "gateway"),
+        ("Certificate/api", "certificates"),
+        ("ConfigMap/dashboard-work", "prometheus_operator"),
+        ("Deployment/api", "gpu"),
+        ("HTTPRoute/api", "gateway"),
+        ("Job/seed", ""),
+        ("PrometheusRule/medical-inventory", "prometheus_operator"),
+        ("ScaledObject/api", "keda"),
+        ("VerticalPodAutoscaler/api", "vpa"),
+    ]:
+        assert expected in said, said
+    assert said["ScaledObject/api", "keda"] == "local does not count on keda: scaling is by CPU and memory only"
+    assert said["Job/seed", ""].startswith("not derived yet")
+    prod = {(one["object"], one["needs"]): one["why"] for one in compiled("prod", over)["withheld"]}
+    assert ("Deployment/api", "gpu") not in prod
+    assert ("Job/seed", "") not in prod, "it is not asked for in prod"
+    assert prod["ScaledObject/api", "keda"].startswith("not derived yet")
+
+
 def test_sentinel_asked_for_by_a_store_alone_is_said_too() -> None:
     assert "redis_sentinel" in compiled("local", {"stores": {"redis": {"mode": "sentinel"}}})["capabilities"]["pending"]
 

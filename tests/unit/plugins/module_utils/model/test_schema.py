@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,42 @@ def test_every_key_is_described_and_its_defaults_and_examples_hold(path: str, sc
     values = schema.get("examples", []) + ([schema["default"]] if "default" in schema else [])
     for value in values:
         validator.validate(value)
+
+
+def test_every_key_says_its_unit_what_holds_without_it_and_how_it_looks() -> None:
+    wanting = []
+    for path, key, schema, required in keys(SCHEMA):
+        target = {**SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[-1]], **schema} if "$ref" in schema else schema
+        description = target.get("description", "")
+        if "const" in target:
+            continue
+        if (
+            "default" not in target
+            and not required
+            and "Default: " not in description
+            and "Without it" not in description
+        ):
+            wanting.append(f"{path}.{key} says no default")
+        branches = [target, *target.get("anyOf", [])]
+        if any(one.get("type") in ("integer", "number") for one in branches) and "Unit: " not in description:
+            wanting.append(f"{path}.{key} says no unit")
+        plain = target.get("type") == "boolean" or "enum" in target or "properties" in target
+        if not plain and not target.get("examples"):
+            wanting.append(f"{path}.{key} has no example")
+    assert not wanting, "\n".join(wanting)
+
+
+def keys(schema: Any, path: str = "") -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+    """Every key with its schema, and whether it has to be there."""
+    if isinstance(schema, dict):
+        for key, below in schema.get("properties", {}).items():
+            yield path, key, below, key in schema.get("required", ())
+        for key, below in schema.items():
+            if key not in ("default", "examples"):
+                yield from keys(below, path if key in ("properties", "anyOf", "oneOf") else f"{path}.{key}")
+    elif isinstance(schema, list):
+        for below in schema:
+            yield from keys(below, path)
 
 
 def tree(value: Any) -> Node:

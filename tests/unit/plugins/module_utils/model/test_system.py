@@ -172,7 +172,7 @@ def test_what_is_sound_is_checked_beside_what_is_not(folder: Path) -> None:
     )
     assert len(found) == 3
     assert 'components.worker.talks_to[0]: found "dbb"' in found[1]
-    assert 'stores.db.type: found "mysql", expected postgresql or redis' in found[2]
+    assert 'stores.db.type: found "mysql", expected postgresql, redis or influxdb' in found[2]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,10 @@ def test_what_is_sound_is_checked_beside_what_is_not(folder: Path) -> None:
         ({"components": {"api": {"volumes": {"filez": "/x"}}}}, "did you mean files?"),
         ({"components": {"api": {"volumes": {"files": "/tmp/x"}}}}, "a path that the container does not need"),
         ({"components": {"api": {"replicas": {"min": 5}}}}, "found min 5 above max 4, expected min up to max"),
+        (
+            {"components": {"api": {"scale_on": {"memroy": 80}}}},
+            "found the key memroy, expected a known key",
+        ),
         ({"components": {"api": {"scale_on": None}}}, "scale_on: found nothing, expected cpu or memory"),
         ({"components": {"api": {"keep_available": 2}}}, "fewer than the 2 replicas"),
         ({"components": {"api": {"resources": {"cpu": ["2", "1"]}}}}, "a request of 2 above the limit of 1"),
