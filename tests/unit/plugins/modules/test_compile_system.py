@@ -45,7 +45,8 @@ def test_mistakes_are_lines_for_people_and_data_for_programs() -> None:
     result = run(overrides={"components": {"api": {"prot": 1, "drain": "x"}}})
     assert result["failed"] is True
     assert result["msg"].splitlines()[1:] == [
-        '  system_overrides: components.api.drain: found "x", expected a duration with its unit, such as 30s, 5m, 1h or 7d',
+        '  system_overrides: components.api.drain: found "x", expected a duration with its unit, '
+        "such as 30s, 5m, 1h or 7d",
         "  system_overrides: components.api.prot: found the key prot, expected a known key; did you mean port?",
     ]
     assert [error["nearest"] for error in result["failure"]["errors"]] == ["", "port"]
