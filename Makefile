@@ -1,4 +1,4 @@
-# `make help` lists what there is. Variables: PYTHON, ARGS (for ansible-playbook, kubectl), PHOTO, SYSTEM.
+# `make help` lists what there is. Variables: PYTHON, ARGS (for ansible-playbook, kubectl, try), PHOTO, SYSTEM.
 PYTHON ?= python3
 SYSTEM ?= medical_inventory
 VENV := .venv/bin
@@ -33,8 +33,8 @@ shell: prepare ## A shell in which kubectl speaks to the local cluster
 kubectl: prepare ## One kubectl command: make kubectl ARGS="get pods -A"
 	@python tools/cluster.py kubectl $(ARGS)
 
-try: prepare ## Send a photograph through the proxy (PHOTO=file.jpg, or a generated one)
-	@python tools/try.py $(if $(PHOTO),$(PHOTO))
+try: prepare ## Have a system do a piece of its work (SYSTEM=..., PHOTO=file.jpg or ARGS for its own options)
+	@python tools/try.py --system $(SYSTEM) $(PHOTO) $(ARGS)
 
 prepare-test:
 	@$(PYTHON) tools/prepare.py test

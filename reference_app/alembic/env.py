@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from logging.config import fileConfig
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-import reference_app.domains.medical_inventory.tables  # noqa: F401 - registers its tables
+from reference_app.migrations import DOMAIN
 from reference_app.tables import metadata
+
+domain = context.config.attributes.get(DOMAIN)
+if domain is None:
+    # Alembic's own program does not know which domain's revisions are meant.
+    raise CommandError("start it as reference_app's command alembic (bin/alembic), which reads DOMAIN_MODULE")
+import_module(f"reference_app.domains.{domain}.tables")
 
 if context.config.config_file_name and os.environ.get("ALEMBIC_LOGGING", "1") == "1":
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)

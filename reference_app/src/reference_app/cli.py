@@ -1,4 +1,4 @@
-"""The image's commands: `serve api`, `serve websocket`, `worker`, `check-model FOLDER`."""
+"""The image's commands: `serve ROLE...`, `worker`, `beat`, `check-model FOLDER`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reference_app.services import Services
+    from reference_app.settings import Settings
 
 # Before NumPy is imported: its threads would each take memory, and there is nothing here for them to do.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,21 +32,40 @@ def _spare_memory() -> None:
         library.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
 
 
-def serve() -> None:
-    """Serves the roles named on the command line on PORT (default 8000) until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="serve", description=serve.__doc__)
-    parser.add_argument("roles", nargs="+", choices=["api", "websocket"])
-    roles = frozenset(parser.parse_args().roles)
+def _start(*roles: str) -> tuple[Settings, Services]:
+    """Settings and parts of a process that plays `roles`; ends it with one sentence when a setting cannot be used."""
     _spare_memory()
 
     from reference_app import logs, services, settings
 
     try:
-        read = settings.read(roles=roles)
+        read = settings.read(roles=frozenset(roles))
         logs.configure(read.log_level, read.replica)
-        parts = services.make(read, roles)
+        return read, services.make(read, roles)
     except settings.SettingsError as error:
         sys.exit(str(error))
+
+
+def _start_queue(role: str) -> Services:
+    """The parts of a process whose main thread is Celery's, since signals reach it; health and metrics are beside."""
+    read, parts = _start(role)
+    if not read.redis_host:
+        sys.exit(f"the environment's REDIS_HOST is not set: a {role} needs the queue in Redis")
+    if not parts.require_domain().tasks:
+        sys.exit(f"the domain {read.domain} queues nothing, so there is nothing to do for a {role}")
+    from reference_app.server import Server
+    from reference_app.web import create_app
+
+    threading.Thread(target=Server(create_app(parts, {role}), read).run, daemon=True).start()
+    return parts
+
+
+def serve() -> None:
+    """Serves the roles named on the command line on PORT (default 8000) until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="serve", description=serve.__doc__)
+    parser.add_argument("roles", nargs="+", choices=["api", "websocket", "frontend"])
+    roles = parser.parse_args().roles
+    read, parts = _start(*roles)
     from reference_app.server import Server
     from reference_app.web import create_app
 
@@ -53,26 +77,19 @@ def worker() -> None:
     parser = argparse.ArgumentParser(prog="worker", description=worker.__doc__)
     parser.add_argument("--concurrency", type=int, default=2)
     concurrency = parser.parse_args().concurrency
-    _spare_memory()
-
-    from reference_app import logs, services, settings
-
-    try:
-        read = settings.read(roles=frozenset(("worker",)))
-        logs.configure(read.log_level, read.replica)
-        parts = services.make(read, ("worker",))
-    except settings.SettingsError as error:
-        sys.exit(str(error))
-    if not read.redis_host:
-        sys.exit("the environment's REDIS_HOST is not set: a worker takes its tasks from Redis")
-    from reference_app.server import Server
+    parts = _start_queue("worker")
     from reference_app.tasks import Worker
-    from reference_app.web import create_app
 
-    web = Server(create_app(parts, {"worker"}), read)
-    # Signals reach the main thread, which is Celery's.
-    threading.Thread(target=web.run, daemon=True).start()
     Worker(parts).run(concurrency)
+
+
+def beat() -> None:
+    """Queues what the domain does periodically until SIGTERM; PORT serves health and metrics."""
+    argparse.ArgumentParser(prog="beat", description=beat.__doc__).parse_args()
+    parts = _start_queue("beat")
+    from reference_app.tasks import run_beat
+
+    run_beat(parts)
 
 
 def check_model() -> None:
@@ -85,7 +102,10 @@ def check_model() -> None:
     from reference_app.problems import ModelProblem
 
     try:
-        model = services.load_domain(settings.read().domain).reader.parse(models.read_folder(folder))
+        domain = services.load_domain(settings.read().domain)
+        if domain.reader is None:
+            sys.exit(f"the domain {domain.name} has no model")
+        model = domain.reader.parse(models.read_folder(folder))
     except (ModelProblem, settings.SettingsError) as problem:
         sys.exit(str(problem))
     print(f"version {model.version} is good")

@@ -11,7 +11,7 @@ request_seconds = Histogram(
     "http_request_duration_seconds", "Time to answer HTTP requests.", ["method", "route"], buckets=_SECONDS
 )
 requests_running = Gauge("http_requests_in_progress", "HTTP requests being answered.")
-uploads_refused = Counter("uploads_refused_total", "Uploads that were not processed.", ["code"])
+refused = Counter("requests_refused_total", "Requests that asked for a change and were refused.", ["code"])
 results = Counter("results_total", "Results stored, by where they came from.", ["source"])
 items = Counter("items_detected_total", "Items detected.", ["label"])
 stage_seconds = Histogram("stage_duration_seconds", "Time in each stage of a request.", ["stage"], buckets=_SECONDS)
@@ -29,3 +29,4 @@ model_loads = Counter("model_loads_total", "Models loaded or refused.", ["result
 clients = Gauge("websocket_clients", "WebSocket clients connected.")
 messages = Counter("websocket_messages_total", "Messages to WebSocket clients.", ["result"])
 tasks = Counter("tasks_total", "Tasks queued and finished.", ["state"])
+periodic = Counter("periodic_total", "What beat had done.", ["name", "result"])

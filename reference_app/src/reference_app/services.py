@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Protocol, TypeVar, cast
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastapi import APIRouter
 
@@ -18,45 +19,88 @@ from reference_app.database import Database
 from reference_app.influx import Influx
 from reference_app.models import ModelReader, ModelStore
 from reference_app.problems import Problem
-from reference_app.settings import Settings, SettingsError
+from reference_app.settings import Settings, find_domain
 from reference_app.streams import Streams
+
+if TYPE_CHECKING:
+    from reference_app.tasks import Worker
 
 T = TypeVar("T")
 
 
-class Domain(Protocol):
-    """A system's own kind of work. A module in `reference_app.domains` offers one as `DOMAIN`."""
+@dataclass(frozen=True)
+class Task:
+    """Queued work: its id (and its result's, so that a task done twice is stored once), what to do, and with what.
+
+    `data` is what the task was queued with; empty when the domain keeps it in the database.
+    """
+
+    id: str
+    kind: str
+    data: bytes
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task's outcome: the path at which its result is, and the messages for WebSocket clients."""
+
+    location: str
+    messages: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """What beat has a worker do every so many seconds; it may happen twice, and must do no harm then."""
+
+    every: float
+    run: Callable[[Services, Worker], None]
+
+
+class Domain:
+    """A system's own kind of work. A package in `reference_app.domains` offers one as `domain.DOMAIN`.
+
+    `ready_statement` is SQL that fails until the migration has run; `prefix` stands before the paths of tasks;
+    `tasks` is whether work can be queued, `periodic` what beat has done; `pages` is a folder with the files that
+    `serve frontend` serves, `reader` reads models where the domain has them.
+    """
 
     name: str
     ready_statement: str
-    reader: ModelReader[Any]
+    prefix: str = ""
+    tasks: bool = False
+    periodic: Mapping[str, Periodic] = MappingProxyType({})
+    pages: Path | None = None
+    reader: ModelReader[Any] | None = None
 
     def routes(self, services: Services) -> APIRouter:
         """The domain's part of the HTTP interface."""
+        raise NotImplementedError
 
-    def perform(self, services: Services, task: str, data: bytes, options: dict[str, Any]) -> list[bytes]:
-        """What the worker does for a task: stores the result and returns the messages to publish."""
+    def perform(self, services: Services, task: Task) -> Done:
+        """What the worker does for a task: stores the result. Problems below 500 are final, others are tried again."""
+        raise NotImplementedError
+
+    async def watch(self, services: Services) -> None:
+        """Runs beside the requests of an api or worker until cancelled: gauges that have to be looked up."""
 
 
 def load_domain(name: str) -> Domain:
     """The domain that DOMAIN_MODULE names; raises SettingsError."""
-    package = f"reference_app.domains.{name}"
-    if not name.isidentifier() or find_spec(package) is None:
-        raise SettingsError(f"the environment's DOMAIN_MODULE names {name!r}, and there is no such domain")
-    return cast("Domain", import_module(f"{package}.domain").DOMAIN)
+    return cast("Domain", import_module(f"{find_domain(name)}.domain").DOMAIN)
 
 
 class Pool:
     """Threads for work that takes the processor: few, and with a bounded queue, so that a burst ends in 503."""
 
-    def __init__(self, threads: int, waiting: int = 32, patience: float = 20.0) -> None:
-        self._threads = ThreadPoolExecutor(threads, "detector")
+    def __init__(self, threads: int, waiting: int = 128, patience: float = 20.0) -> None:
+        self._threads = ThreadPoolExecutor(threads, "work")
         self._room, self._patience = threads + waiting, patience
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs `work` in a thread; raises Problem 503 when too much is waiting."""
         if self._room <= 0:
-            raise Problem(503, "busy", "too many photographs are waiting: try again shortly", 1)
+            raise Problem(503, "busy", "too much work is waiting: try again shortly", 1)
         self._room -= 1
         try:
             context = contextvars.copy_context()
@@ -91,20 +135,28 @@ class Services:
             raise Problem(404, "not_here", "this replica has no database")
         return self.database
 
-    def require_domain(self) -> tuple[Domain, ModelStore[Any]]:
-        """The domain, and its model, of a process that has one."""
-        if self.domain is None or self.models is None:
+    def require_domain(self) -> Domain:
+        """The domain of a process that has one."""
+        if self.domain is None:
             raise Problem(404, "not_here", "this replica does no work of its own")
-        return self.domain, self.models
+        return self.domain
+
+    def require_models(self) -> ModelStore[Any]:
+        """The model of a process that has one."""
+        if self.models is None:
+            raise Problem(404, "not_here", "this replica has no model")
+        return self.models
 
 
 def make(settings: Settings, roles: Iterable[str] = ("api",)) -> Services:
     """Builds the parts for a process that plays `roles`; nothing connects yet. Raises SettingsError."""
-    domain = load_domain(settings.domain) if set(roles) & {"api", "worker"} else None
+    roles = frozenset(roles)
+    domain = load_domain(settings.domain) if roles & {"api", "worker", "beat", "frontend"} else None
+    reader = domain.reader if domain and roles & {"api", "worker"} else None
     return Services(
         settings=settings,
         domain=domain,
-        models=ModelStore(settings.model_path, domain.reader) if domain else None,
+        models=ModelStore(settings.model_path, reader) if reader else None,
         streams=Streams(settings),
         database=Database(settings) if settings.database else None,
         influx=Influx(settings.influx),

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -87,7 +88,9 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
     defaults = Settings()
     uses_database = bool(roles & {"api", "worker"})
     influx = _influx(environment, get) if uses_database else InfluxSettings()
-    needed = {"redis"} | ({"database"} if uses_database else set()) | ({"influxdb"} if influx.url else set())
+    uses_redis = bool(roles & {"api", "worker", "websocket", "beat"})
+    used = {"redis": uses_redis, "database": uses_database, "influxdb": bool(influx.url)}
+    needed = {name for name, uses in used.items() if uses}
     # An api without Redis still answers, only slower and unheard; a websocket without it has nothing to say.
     kept = {"database"} if "api" in roles else needed
     return Settings(
@@ -97,7 +100,7 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
         log_level=get.choice("LOG_LEVEL", defaults.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")),
         model_path=Path(environment.get("MODEL_PATH") or defaults.model_path),
         model_interval=get.number("MODEL_INTERVAL", defaults.model_interval, 0.05, 3600),
-        redis_host=environment.get("REDIS_HOST", ""),
+        redis_host=environment.get("REDIS_HOST", "") if uses_redis else "",
         redis_port=get.integer("REDIS_PORT", defaults.redis_port, 1, 65535),
         redis_password=environment.get("REDIS_PASSWORD", ""),
         cache_seconds=get.integer("CACHE_SECONDS", defaults.cache_seconds, 1, 31_536_000),
@@ -149,6 +152,14 @@ def _influx(environment: Mapping[str, str], get: _Reader) -> InfluxSettings:
         queue=get.integer("INFLUX_QUEUE", defaults.queue, 1, 10_000_000),
         deadline=get.number("INFLUX_DEADLINE", defaults.deadline, 0, 60),
     )
+
+
+def find_domain(name: str) -> str:
+    """The package of the domain that DOMAIN_MODULE names; raises SettingsError."""
+    package = f"reference_app.domains.{name}"
+    if not name.isidentifier() or find_spec(package) is None:
+        raise SettingsError(f"the environment's DOMAIN_MODULE names {name!r}, and there is no such domain")
+    return package
 
 
 class _Reader:

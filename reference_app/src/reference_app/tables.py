@@ -1,9 +1,8 @@
-"""Tables that every domain has. Their shape is made by Alembic's revisions; this is how the code sees them."""
+"""What the tables of a domain belong to. Alembic's revisions make them; Table objects are how the code sees them."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, func
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy import MetaData
 
 metadata = MetaData(
     naming_convention={
@@ -13,16 +12,4 @@ metadata = MetaData(
         "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
         "pk": "%(table_name)s_pkey",
     }
-)
-
-tasks = Table(
-    "tasks",
-    metadata,
-    Column("id", UUID(as_uuid=False), primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("finished_at", DateTime(timezone=True)),
-    Column("result", JSONB),
-    Column("error", Text),
 )

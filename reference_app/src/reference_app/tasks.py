@@ -1,7 +1,8 @@
 """Work that the client does not wait for: queued by the api, done by the worker (Celery on Redis).
 
-The data waits in Redis beside the queue, for as long as a task may wait; state and result are in PostgreSQL. A task
-that is delivered twice is done twice and stored once.
+State and result are in PostgreSQL. The data waits in Redis beside the queue for as long as a task may wait, or a domain
+keeps it in PostgreSQL: then the key beside the queue is an empty ticket, and a task without one is known to be lost and
+can be sent again. A task that is delivered twice is done twice and stored once.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import asyncio
 import hashlib
 import json
 import logging
+import signal
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastapi import APIRouter, Response
 from redis import Redis as BlockingRedis
@@ -23,9 +26,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from reference_app import metrics
 from reference_app.problems import Problem
-from reference_app.tables import tasks
+from reference_app.services import Done, Task
+from reference_app.task_table import tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
     from reference_app.services import Services
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TASK = "reference_app.perform"
+TASK, PERIODIC = "reference_app.perform", "reference_app.periodic"
 WAITS_AT_MOST = 3600
 _BEAT, _ALIVE = 5, 15
 
@@ -72,8 +78,14 @@ def _send(settings: Settings, task: str, kind: str, options: dict[str, Any]) -> 
     app.send_task(TASK, args=[task, kind, options], task_id=task, retry=False)
 
 
-async def enqueue(services: Services, kind: str, data: bytes) -> Response:
-    """Queues work on `data` and answers 202 with the task; raises Problem 503 when nobody would do it."""
+async def enqueue(
+    services: Services, kind: str, data: bytes | None, save: Callable[[Connection, str], None] | None = None
+) -> Response:
+    """Queues work on `data` and answers 202 with the task; raises Problem 503 when nobody would do it.
+
+    Without `data` the domain keeps what is to be worked on: `save` stores it under the task's id, in the transaction
+    that makes the task.
+    """
     settings = services.settings
     alive = await services.streams.attempt("workers", lambda redis: redis.exists(settings.key("workers")))
     if alive is None:
@@ -83,15 +95,17 @@ async def enqueue(services: Services, kind: str, data: bytes) -> Response:
     if not alive:
         raise Problem(503, "no_worker", "no worker is running, so nothing can be queued: post without wait=false", 30)
     task = str(uuid.uuid4())
-    options = {"digest": hashlib.sha256(data).hexdigest()}
-    await services.require_database().run(
-        lambda connection: connection.execute(
-            insert(tasks).on_conflict_do_nothing(), {"id": task, "kind": kind, "state": "queued"}
-        )
-    )
+    options = {} if data is None else {"digest": hashlib.sha256(data).hexdigest()}
+
+    def begin(connection: Connection) -> None:
+        connection.execute(insert(tasks).on_conflict_do_nothing(), {"id": task, "kind": kind, "state": "queued"})
+        if save:
+            save(connection, task)
+
+    await services.require_database().run(begin)
     try:
         kept = await services.streams.attempt(
-            "queue", lambda redis: redis.set(settings.key("task", task), data, ex=WAITS_AT_MOST)
+            "queue", lambda redis: redis.set(settings.key("task", task), data or b"", ex=WAITS_AT_MOST)
         )
         if not kept:
             raise ConnectionError("Redis did not take the data")  # noqa: TRY301
@@ -106,9 +120,14 @@ async def enqueue(services: Services, kind: str, data: bytes) -> Response:
     return Response(
         json.dumps({"task": {"id": task, "state": "queued"}}),
         202,
-        {"Location": f"/tasks/{task}"},
+        {"Location": f"{services.require_domain().prefix}/tasks/{task}"},
         media_type="application/json",
     )
+
+
+def waiting(connection: Connection) -> int:
+    """How many tasks were queued and have not ended."""
+    return connection.execute(select(func.count()).where(tasks.c.state == "queued")).scalar_one()
 
 
 def finish(connection: Connection, task: str, state: str, result: Any = None, error: str | None = None) -> None:
@@ -153,10 +172,14 @@ class Worker:
         )
         self.celery = make_celery(self._settings)
 
-        # A function, as Celery cannot bind itself to a method.
+        # Functions, as Celery cannot bind itself to methods.
         @self.celery.task(name=TASK, bind=True, max_retries=8)  # type: ignore[untyped-decorator]
         def perform(celery_task: Any, task: str, kind: str, options: dict[str, Any]) -> None:
             self._perform(celery_task, task, kind, options)
+
+        @self.celery.task(name=PERIODIC)  # type: ignore[untyped-decorator]
+        def periodic(name: str) -> None:
+            self._periodic(name)
 
         self._stopped = threading.Event()
 
@@ -186,25 +209,89 @@ class Worker:
         started = time.monotonic()
         key = self._settings.key("task", task)
         try:
-            messages = self._services.require_domain()[0].perform(self._services, task, self._data(key), options)
-            self._end(task, "done", result={"location": f"/detections/{task}"})
-            for message in messages:
+            done = self._do(Task(task, kind, self._data(key, options), options))
+            self._end(task, "done", result={"location": done.location})
+            for message in done.messages:
                 self._redis.publish(self._settings.key("results"), message)
         except Problem as problem:
             if problem.status >= 500:
-                raise celery_task.retry(exc=problem, countdown=min(60, 2**celery_task.request.retries)) from problem
+                self._again(celery_task, key, problem, min(60, 2**celery_task.request.retries))
             self._end(task, "failed", error=problem.message)
         except (RedisError, OSError) as error:
-            raise celery_task.retry(exc=error, countdown=2) from error
+            self._again(celery_task, key, error, 2)
         self._redis.delete(key)
         log.info("task ended", extra={"task": task, "kind": kind, "seconds": round(time.monotonic() - started, 3)})
 
-    def _data(self, key: str) -> bytes:
+    def _do(self, task: Task) -> Done:
+        return self._services.require_domain().perform(self._services, task)
+
+    def _again(self, celery_task: Any, key: str, error: Exception, countdown: int) -> NoReturn:
+        """Has it delivered once more; after the last time its ticket goes, so that it counts as lost."""
+        if celery_task.request.retries >= celery_task.max_retries:
+            self._redis.delete(key)
+        raise celery_task.retry(exc=error, countdown=countdown) from error
+
+    def _data(self, key: str, options: dict[str, Any]) -> bytes:
         data: Any = self._redis.get(key)
-        if data is None:
+        if data is None and "digest" in options:
             raise Problem(410, "expired", "its data was no longer there")
-        return bytes(data)
+        return bytes(data or b"")
+
+    def _periodic(self, name: str) -> None:
+        """Runs what beat asks for; a failure is counted, and healed by the next time."""
+        try:
+            self._services.require_domain().periodic[name].run(self._services, self)
+        except Exception as error:
+            metrics.periodic.labels(name, "failed").inc()
+            log.warning("periodic %s failed: %s", name, type(error).__name__, exc_info=not isinstance(error, Problem))
+        else:
+            metrics.periodic.labels(name, "done").inc()
+
+    def requeue_lost(self, after: float = 60.0) -> int:
+        """Sends tasks again that Redis has lost: queued for `after` seconds, and their ticket is gone.
+
+        Only for domains that keep their tasks' data. Returns how many there were.
+        """
+        before = func.now() - timedelta(seconds=after)
+        query = select(tasks.c.id, tasks.c.kind).where(tasks.c.state == "queued", tasks.c.created_at < before)
+        rows = self._services.require_database().call(
+            lambda connection: connection.execute(query.order_by(tasks.c.created_at).limit(1000)).all()
+        )
+        lost = 0
+        for row in rows:
+            # Whoever makes the ticket sends the task: several workers may be doing this at once.
+            key = self._settings.key("task", row.id)
+            if self._redis.set(key, b"", ex=WAITS_AT_MOST, nx=True):
+                try:
+                    _send(self._settings, row.id, row.kind, {})
+                except Exception:
+                    self._redis.delete(key)
+                    raise
+                lost += 1
+                metrics.tasks.labels("requeued").inc()
+        return lost
 
     def _end(self, task: str, state: str, result: Any = None, error: str | None = None) -> None:
         self._services.require_database().call(lambda connection: finish(connection, task, state, result, error))
         metrics.tasks.labels(state).inc()
+
+
+def run_beat(services: Services) -> None:
+    """Queues the domain's periodic tasks until SIGTERM.
+
+    Nothing is kept on disk: after a restart each comes first when its period has passed. Two of these at once (while
+    one replaces the other) have everything done twice, which does no harm.
+    """
+    from celery.beat import Scheduler, Service
+
+    settings = services.settings
+    app = make_celery(settings)
+    app.conf.beat_schedule = {
+        name: {"task": PERIODIC, "args": [name], "schedule": periodic.every, "options": {"expires": periodic.every}}
+        for name, periodic in services.require_domain().periodic.items()
+    }
+    # It sleeps for as long as its longest interval, signal or not.
+    service = Service(app, max_interval=1, scheduler_cls=Scheduler)
+    for told in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told, lambda _signal, _frame: service.stop())
+    service.start()

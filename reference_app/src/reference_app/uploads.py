@@ -32,9 +32,11 @@ class Upload:
 class Uploads:
     """Admits uploads as long as they fit into the memory set aside for them; others wait, then get 503."""
 
-    def __init__(self, settings: Settings, media_types: tuple[str, ...], field: str) -> None:
-        self._limit, self._idle = settings.upload_limit, settings.upload_idle
-        self._free = max(settings.upload_budget, settings.upload_limit)
+    def __init__(
+        self, settings: Settings, media_types: tuple[str, ...], field: str, largest: int | None = None
+    ) -> None:
+        self._limit, self._idle = min(largest or settings.upload_limit, settings.upload_limit), settings.upload_idle
+        self._free = max(settings.upload_budget, self._limit)
         self._changed = asyncio.Condition()
         self._media_types, self._field = media_types, field
 
@@ -78,9 +80,8 @@ class Uploads:
             raise Problem(400, "content_length", "the Content-Length header is no number") from None
 
     def _too_large(self) -> Problem:
-        return Problem(
-            413, "photo_too_large", f"the upload is larger than {self._limit // MEBIBYTE} MB: send a smaller photograph"
-        )
+        limit = f"{self._limit // MEBIBYTE} MB" if self._limit >= MEBIBYTE else f"{self._limit >> 10} kB"
+        return Problem(413, f"{self._field}_too_large", f"the upload is larger than {limit}: send a smaller one")
 
     async def _reserve(self, size: int) -> None:
         async with self._changed:

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reference_app import __version__, metrics, tasks
+from reference_app import __version__, metrics, pages, tasks
 from reference_app.health import Health
 from reference_app.logs import request_id
 from reference_app.problems import Problem
@@ -30,12 +30,13 @@ from reference_app.websocket import Hub
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))
+_QUIET = frozenset(("/health", "/healthz", "/readyz", "/metrics"))
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _CLIENT_LEFT = 499
 
 
 def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
-    """The application for a process that plays `roles`: api, websocket, worker (health and metrics only)."""
+    """The application for a process that plays `roles`; of a worker and of beat only health and metrics."""
     roles = frozenset(roles)
     health, hub = Health(services), Hub(services)
 
@@ -47,6 +48,8 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
         running = [asyncio.create_task(health.watch()), asyncio.create_task(health.watch_model())]
         if "websocket" in roles:
             running.append(asyncio.create_task(hub.listen()))
+        if services.domain and roles & {"api", "worker"}:
+            running.append(asyncio.create_task(services.domain.watch(services)))
         yield
         for task in running:
             task.cancel()
@@ -64,8 +67,12 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
     if "websocket" in roles:
         app.include_router(hub.routes())
     if "api" in roles:
-        app.include_router(services.require_domain()[0].routes(services))
-        app.include_router(tasks.routes(services))
+        domain = services.require_domain()
+        app.include_router(domain.routes(services))
+        if domain.tasks:
+            app.include_router(tasks.routes(services), prefix=domain.prefix)
+    if "frontend" in roles:
+        app.include_router(pages.routes(services.require_domain()))
     app.add_middleware(Observe, replica=services.settings.replica)
     return app
 
@@ -76,6 +83,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
         """The process answers; what it depends on does not matter here: a restart would heal none of it."""
         return {"status": "alive"}
 
+    @app.get("/health", include_in_schema=False)
     @app.get("/readyz", include_in_schema=False)
     async def ready() -> JSONResponse:
         """Whether traffic should come here."""
@@ -96,8 +104,8 @@ def _answer(problem: Problem) -> JSONResponse:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def known(request: Request, problem: Problem) -> JSONResponse:
-        if request.method == "POST" and problem.status < 500:
-            metrics.uploads_refused.labels(problem.code).inc()
+        if request.method not in _READS and problem.status < 500:
+            metrics.refused.labels(problem.code).inc()
         return _answer(problem)
 
     @app.exception_handler(HTTPException)

@@ -230,12 +230,23 @@ class Stores:
         )  # fmt: skip
         return done.stdout.strip() or "done"
 
-    def alembic(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def alembic(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "alembic", *arguments],
-            cwd=APP, env={**os.environ, **self.environment, "PYTHONPATH": str(SOURCE)},
+            [sys.executable, str(APP / "bin" / "alembic"), *arguments],
+            cwd=APP, env={**os.environ, **self.environment, "PYTHONPATH": str(SOURCE), **environment},
             check=False, capture_output=True, text=True,
         )  # fmt: skip
+
+    def prepare(self, domain: str) -> dict[str, str]:
+        """Makes and migrates a database of the domain's own, whose owner is no superuser; returns its environment."""
+        environment = {"DOMAIN_MODULE": domain, "PGDATABASE": domain, "PGUSER": domain}
+        password = PASSWORDS["PGPASSWORD"]
+        if domain not in self.sql("SELECT datname FROM pg_database", database="postgres").splitlines():
+            self.sql(f"CREATE ROLE {domain} LOGIN PASSWORD '{password}'", database="postgres")
+            self.sql(f"CREATE DATABASE {domain} OWNER {domain}", database="postgres")
+        done = self.alembic("upgrade", "head", **environment)
+        assert done.returncode == 0, done.stderr
+        return {**self.environment, **environment}
 
 
 @pytest.fixture(scope="session")
@@ -254,17 +265,18 @@ def stores() -> Iterator[Stores]:
 
 
 class Site:
-    """Replicas by name on the common stores."""
+    """Replicas by name on the common stores; `environment` says how the domain's are reached."""
 
-    def __init__(self, stores: Stores, folder: Path) -> None:
+    def __init__(self, stores: Stores, folder: Path, environment: dict[str, str] | None = None) -> None:
         self.stores, self.folder = stores, folder
+        self.environment = environment or stores.environment
         self.models = folder / "models"
         self.models.mkdir()
         self.replicas: dict[str, Replica] = {}
 
     def replica(self, name: str, *command: str, **environment: str) -> Replica:
         settings = {
-            **self.stores.environment,
+            **self.environment,
             "PYTHONPATH": str(SOURCE),
             "PYTHONDONTWRITEBYTECODE": "",
             "MODEL_PATH": str(self.models),
@@ -274,6 +286,11 @@ class Site:
         }
         self.replicas[name] = Replica(name, list(command), self.folder, settings)
         return self.replicas[name].up()
+
+    def kill(self) -> None:
+        """Ends what still runs."""
+        for replica in self.replicas.values():
+            replica.stop(signal.SIGKILL)
 
     def logs(self) -> str:
         return "".join(replica.log.read_text() for replica in self.replicas.values())
@@ -290,5 +307,4 @@ def site(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             made.replica(name, "serve", "websocket")
         yield made
     finally:
-        for replica in made.replicas.values():
-            replica.stop(signal.SIGKILL)
+        made.kill()

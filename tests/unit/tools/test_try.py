@@ -189,7 +189,7 @@ def test_a_silent_websocket_is_said(
     tool: ModuleType, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.silent = True
-    monkeypatch.setattr(tool.Listener, "wait_for", lambda *_arguments: None)
+    monkeypatch.setattr(sys.modules["trials.client"].Listener, "wait_for", lambda *_arguments: None)
     code, _, err = run(tool, monkeypatch, capsys, "--url", site.url)
     assert code == 1
     assert "did not hear of it" in err
@@ -226,6 +226,7 @@ def test_what_is_in_the_way_is_one_sentence(
     assert "names no node_address" in error()
     (tool.CLUSTER / "status.json").write_text("[")
     assert "cannot be read" in error()
+    assert "choose one of medical_inventory" in error("--system", "nothing")
     large = tmp_path / "large.jpg"
     with large.open("wb") as stream:
         stream.truncate(21 << 20)

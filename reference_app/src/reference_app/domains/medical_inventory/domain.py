@@ -16,7 +16,7 @@ from reference_app.domains.medical_inventory import detector, photograph, store
 from reference_app.domains.medical_inventory.model import Model, built_in, parse
 from reference_app.models import Loaded
 from reference_app.problems import Problem
-from reference_app.services import Services
+from reference_app.services import Domain, Done, Services, Task
 from reference_app.uploads import ANY, Uploads
 
 JSON = "application/json"
@@ -35,10 +35,11 @@ class Reader:
         return built_in()
 
 
-class MedicalInventory:
+class MedicalInventory(Domain):
     """The domain."""
 
     name = "medical_inventory"
+    tasks = True
     ready_statement = "SELECT 1 FROM items LIMIT 0"
     reader = Reader()
 
@@ -59,7 +60,7 @@ class MedicalInventory:
                 if not wait:
                     return await tasks.enqueue(services, "detect", upload.data)
                 found, source = await self._items(services, upload.data, upload.digest, header)
-            loaded = services.require_domain()[1].current
+            loaded = services.require_models().current
             detection = describe(services, str(uuid.uuid4()), upload.digest, len(upload.data), header, found, loaded)
             before = time.perf_counter()
             await services.require_database().run(lambda connection: store.save(connection, detection))
@@ -105,21 +106,22 @@ class MedicalInventory:
 
         return router
 
-    def perform(self, services: Services, task: str, data: bytes, options: dict[str, Any]) -> list[bytes]:
+    def perform(self, services: Services, task: Task) -> Done:
         """What the worker does; the detection has the task's id, so that a task done twice is stored once."""
+        data = task.data
         header = photograph.inspect(data)
-        loaded = services.require_domain()[1].current
+        loaded = services.require_models().current
         found = [item.as_dict() for item in detector.detect(data, header, loaded.model)]
-        detection = describe(services, task, options["digest"], len(data), header, found, loaded)
+        detection = describe(services, task.id, task.options["digest"], len(data), header, found, loaded)
         services.require_database().call(lambda connection: store.save(connection, detection))
         count(detection, "worker")
-        return [message(encode(detection | {"cached": False}))]
+        return Done(f"/detections/{task.id}", (message(encode(detection | {"cached": False})),))
 
     async def _items(
         self, services: Services, data: bytes, digest: str, header: photograph.Header
     ) -> tuple[list[dict[str, Any]], str]:
         """The items, from the cache or by looking."""
-        loaded = services.require_domain()[1].current
+        loaded = services.require_models().current
         cached = await services.streams.cached(cache_key(digest, loaded))
         if cached is not None:
             return json.loads(cached), "cache"

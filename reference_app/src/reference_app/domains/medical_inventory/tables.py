@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, ForeignKey, Index, I
 from sqlalchemy.dialects.postgresql import UUID
 
 from reference_app.tables import metadata
+from reference_app.task_table import tasks  # noqa: F401 - part of this domain's schema
 
 detections = Table(
     "detections",

@@ -1,4 +1,4 @@
-"""Tasks, which every domain has.
+"""Tasks: what the worker is asked to do.
 
 Revision: 0001, the first.
 """

@@ -1,17 +1,16 @@
-"""A client of Medical Inventory: posts photographs, listens on WebSockets, and measures both.
+"""A client of any system: requests over one kept-alive connection, WebSockets that note what arrives, figures.
 
-Used by `make try` and by the benchmark. Needs the standard library and `websockets`.
+Needs the standard library and `websockets`.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,8 +19,6 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
-
-LARGEST = 20 * 1024 * 1024
 
 
 class TrialError(Exception):
@@ -57,15 +54,6 @@ class Answer:
         return value
 
 
-def media_type(photo: bytes) -> str:
-    """The media type by the first bytes."""
-    if photo.startswith(b"\x89PNG"):
-        return "image/png"
-    if photo[:4] == b"RIFF" and photo[8:12] == b"WEBP":
-        return "image/webp"
-    return "image/jpeg" if photo.startswith(b"\xff\xd8") else "application/octet-stream"
-
-
 class Client:
     """One kept-alive HTTP connection to the system at `url`; not for several threads."""
 
@@ -91,11 +79,22 @@ class Client:
             self._connection.close()
         self._connection = None
 
-    def request(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> Answer:
-        """One request. An idle connection that the proxy has closed meanwhile is opened again, once."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request. An idle connection that the proxy has closed meanwhile is opened again, once.
+
+        :param kind: the body's media type.
+        """
         fresh = self._connection is None
+        sent = ({"Content-Type": kind} if kind else {}) | dict(headers or {})
         try:
-            return self._request(method, path, body, kind)
+            return self._request(method, path, body, sent)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
             self.close()
             if fresh:
@@ -104,22 +103,22 @@ class Client:
             self.close()
             raise self._unreachable(error) from error
         try:
-            return self._request(method, path, body, kind)
+            return self._request(method, path, body, sent)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._unreachable(error) from error
 
-    def _request(self, method: str, path: str, body: bytes | None, kind: str) -> Answer:
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._connection is None:
             secure = self._parts.scheme == "https"
             make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             self._connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout)
         started = time.perf_counter()
-        self._connection.request(method, path, body, {"Content-Type": kind} if kind else {})
+        self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         data = response.read()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, data, time.perf_counter() - started, started)
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, data, time.perf_counter() - started, started)
 
     def _unreachable(self, error: Exception) -> TrialError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -136,25 +135,14 @@ class Client:
                 f"The system at {self.url} is not ready (it answered {answer.status} to /readyz): see `make status`."
             )
 
-    def detect(self, photo: bytes) -> Answer:
-        """Posts a photograph."""
-        return self.request("POST", "/detections", photo, media_type(photo))
-
-    def sample(self, seed: int, items: int = 20) -> tuple[bytes, dict[str, int]]:
-        """A photograph that the system generates, and how many of each label are on it."""
-        answer = self.request("GET", f"/samples/{seed}.jpg?items={items}")
-        if answer.status != 200:
-            answer.json()
-            raise TrialError(f"The system answered {answer.status} when asked for a generated photograph.")
-        return answer.body, json.loads(answer.headers.get("x-truth", "{}"))
-
 
 @dataclass
 class Listener:
-    """A WebSocket client: the replica that it is connected to, and when each detection arrived."""
+    """A WebSocket client: the replica that it is connected to, and when each result of a kind arrived."""
 
     socket: ClientConnection
     replica: str
+    kind: str
     arrived: dict[str, float] = field(default_factory=dict)
     ended: str = ""
     news: threading.Condition = field(default_factory=threading.Condition)
@@ -165,9 +153,9 @@ class Listener:
             for text in self.socket:
                 now = time.perf_counter()
                 message = json.loads(text)
-                if message.get("type") == "detection":
+                if message.get("type") == self.kind:
                     with self.news:
-                        self.arrived[message["detection"]["id"]] = now
+                        self.arrived[message[self.kind]["id"]] = now
                         self.news.notify_all()
         except (ConnectionClosed, OSError) as error:
             self.ended = str(error)
@@ -175,15 +163,15 @@ class Listener:
             self.news.notify_all()
 
     def wait_for(self, identity: str, timeout: float = 5.0) -> float | None:
-        """When the detection arrived, by time.perf_counter(); None when it did not."""
+        """When the result with that id arrived, by time.perf_counter(); None when it did not."""
         with self.news:
             self.news.wait_for(lambda: identity in self.arrived or bool(self.ended), timeout)
             return self.arrived.get(identity)
 
 
 @contextmanager
-def listen(url: str) -> Iterator[Listener]:
-    """A WebSocket client, connected and greeted."""
+def listen(url: str, kind: str) -> Iterator[Listener]:
+    """A WebSocket client, connected and greeted, that notes results of a kind."""
     address = "ws" + url.removeprefix("http") + "/ws"
     with ExitStack() as stack:
         try:
@@ -195,7 +183,7 @@ def listen(url: str) -> Iterator[Listener]:
                 f"No WebSocket at {address} ({str(error).strip() or type(error).__name__}): see `make status` and "
                 f"`make logs`."
             ) from error
-        listener = Listener(socket, str(hello.get("replica", "an unnamed replica")))
+        listener = Listener(socket, str(hello.get("replica", "an unnamed replica")), kind)
         thread = threading.Thread(target=listener.run, daemon=True)
         thread.start()
         try:
@@ -205,12 +193,12 @@ def listen(url: str) -> Iterator[Listener]:
             thread.join(3)
 
 
-def listen_on_all(stack: ExitStack, url: str, wanted: int = 2, attempts: int = 24) -> list[Listener]:
+def listen_on_all(stack: ExitStack, url: str, kind: str, wanted: int = 2, attempts: int = 24) -> list[Listener]:
     """Clients on as many different replicas as can be had, at most `wanted`: each new client may land anywhere."""
     found: dict[str, Listener] = {}
     for _ in range(attempts):
         with ExitStack() as attempt:
-            listener = attempt.enter_context(listen(url))
+            listener = attempt.enter_context(listen(url, kind))
             if listener.replica not in found:
                 found[listener.replica] = listener
                 stack.push(attempt.pop_all())
@@ -219,62 +207,8 @@ def listen_on_all(stack: ExitStack, url: str, wanted: int = 2, attempts: int = 2
     return list(found.values())
 
 
-def distinct(photo: bytes, mark: bytes) -> bytes:
-    """The same JPEG with a comment in it: other bytes, another digest, so that no cache knows it."""
-    comment = b"\xff\xfe" + (len(mark) + 2).to_bytes(2) + mark
-    return photo[:2] + comment + photo[2:]
-
-
-def measure(
-    url: str, count: int = 200, warm_up: int = 20, say: Callable[[str], None] = lambda _text: None
-) -> dict[str, Any]:
-    """Posts `warm_up` + `count` photographs one after the other, none ever from the cache.
-
-    Returns milliseconds: `http` and `websocket` (per replica, from the start of the request) with median, p95, max;
-    also `wrong`, the number of answers whose counts differ from what is on the photograph, and `missed`.
-    """
-    run = os.urandom(8).hex()
-    with ExitStack() as stack:
-        client = stack.enter_context(Client(url))
-        client.check()
-        say("fetching 20 generated photographs")
-        samples = [client.sample(seed) for seed in range(20)]
-        listeners = listen_on_all(stack, client.url)
-        times: list[float] = []
-        late: dict[str, list[float]] = {listener.replica: [] for listener in listeners}
-        wrong = missed = 0
-        replicas: dict[str, int] = {}
-        for number in range(-warm_up, count):
-            photo, truth = samples[number % len(samples)]
-            answer = client.detect(distinct(photo, f"{run} {number}".encode()))
-            detection = answer.json()
-            if detection.get("cached"):
-                raise TrialError("A photograph came from the cache, so the figures would not be honest.")
-            if number % 50 == 0:
-                say(f"{max(number, 0)} of {count} photographs")
-            arrivals = {listener.replica: listener.wait_for(detection["id"]) for listener in listeners}
-            if number < 0:
-                continue
-            times.append(answer.seconds * 1000)
-            replicas[answer.replica] = replicas.get(answer.replica, 0) + 1
-            wrong += detection["counts"] != truth
-            for replica, arrived in arrivals.items():
-                if arrived is None:
-                    missed += 1
-                else:
-                    late[replica].append((arrived - answer.started) * 1000)
-    return {
-        "count": count,
-        "photo_bytes": round(statistics.mean(len(photo) for photo, _ in samples)),
-        "http": _figures(times),
-        "api_replicas": replicas,
-        "websocket": {replica: _figures(values) for replica, values in late.items()},
-        "wrong": wrong,
-        "missed": missed,
-    }
-
-
-def _figures(values: list[float]) -> dict[str, float]:
+def figures(values: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and maximum, rounded to a tenth; empty when there are no values."""
     ordered = sorted(values)
     if not ordered:
         return {}
@@ -283,3 +217,11 @@ def _figures(values: list[float]) -> dict[str, float]:
         "p95": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 1),
         "max": round(ordered[-1], 1),
     }
+
+
+def print_figures(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """A table of figures, a row each."""
+    width = max(len(name) for name in rows)
+    print(f"  {'':<{width}} {'median':>8} {'p95':>8} {'max':>8}")
+    for name, row in rows.items():
+        print(f"  {name:<{width}}" + "".join(f" {row.get(key, 0):>8.1f}" for key in ("median", "p95", "max")))

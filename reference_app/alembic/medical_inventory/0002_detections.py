@@ -1,4 +1,4 @@
-"""Detections and their items, of Medical Inventory.
+"""Detections and their items.
 
 Revision: 0002, after 0001.
 """
@@ -9,15 +9,12 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import UUID
 
-from reference_app.migrations import only_for
-
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
 
-@only_for("medical_inventory")
 def upgrade() -> None:
     """Creates both tables and the index that the listing reads."""
     op.create_table(
@@ -51,7 +48,6 @@ def upgrade() -> None:
     )
 
 
-@only_for("medical_inventory")
 def downgrade() -> None:
     """Drops both."""
     op.drop_table("items")

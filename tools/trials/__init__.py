@@ -1,0 +1,1 @@
+"""`make try`, a module for each system: `add_arguments`, `show` one piece of its work, `bench` many."""
