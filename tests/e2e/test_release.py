@@ -143,6 +143,29 @@ def test_the_rollback_playbook(deployment: Deployment, store: Store) -> None:
     assert "E2E" not in names
 
 
+def test_a_return_that_the_schema_forbids_is_refused(deployment: Deployment, store: Store) -> None:
+    before = serving(store)
+    # The same image by another name: to return is to bring other images back, and then the schema counts.
+    image = deployment.pods("websocket")[0]["spec"]["containers"][0]["image"].replace("@", ":e2e@")
+    released(deployment, components={"websocket": {"image": image}})
+    record = serving(store)
+    was = dict(record.schema)
+    record.schema = {
+        "revision": "e2e", "action": "run", "destructive": ["DROP TABLE detections"], "restore_point": "dump-e2e"
+    }  # fmt: skip
+    store.save(record)
+    try:
+        said = words(
+            deployment.play("playbooks/rollback.yml", ONE, f"--extra-vars=rollback_to={before.number}", expect=2)
+        )
+        assert "DROP TABLE detections" in said
+        assert "dump-e2e" in said
+        assert serving(store).number == record.number
+    finally:
+        record.schema = was
+        store.save(record)
+
+
 @pytest.mark.parametrize(
     "strategy", [{"type": "blue_green", "keep_old": "5s"}, {"type": "canary", "steps": [50, 100], "pause": "5s"}]
 )
