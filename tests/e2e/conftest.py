@@ -1,4 +1,8 @@
-"""One cluster for the whole session, made and removed by Molecule; the tests look deeper at what it left running."""
+"""Two clusters for the whole session. Molecule makes and removes the first; the tests look deeper at what it left running.
+
+The second is for tests that want a node and the system's database, and leave the system itself alone: so the two can be
+used at the same time, each by a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,18 @@ import pytest
 
 from tests.support.deployment import LOCAL, ROOT, VENV, Deployment, Run, environment
 
-# Set to keep the cluster after the tests and to take it as it is before them: for writing tests.
+# Set to keep the clusters after the tests and to take them as they are before them: for writing tests.
 KEEP = "GROUNDWORK_E2E_KEEP"
 # Molecule's own choice is shared by all checkouts whose folders have the same name.
 FOLDER = ROOT / ".cache" / "molecule"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each cluster's tests to one process, and begin with the test that makes the second one the hard way."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", [])
+        item.add_marker(pytest.mark.xdist_group("second" if "beside" in fixtures else "molecule"))
+    items.sort(key=lambda item: item.path.stem != "test_interrupted")
 
 
 def molecule(*arguments: str) -> Run:
@@ -63,3 +75,22 @@ def deployment(scenario: Scenario) -> Deployment:
     if scenario.tested is not None and scenario.tested.code != 0:
         pytest.fail(f"molecule test failed, so there is nothing to look at:\n{scenario.tested.output[-3000:]}")
     return scenario.deployment
+
+
+@pytest.fixture(scope="session")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The second cluster, which may not be there yet; removed at the end whatever happened."""
+    keep = bool(os.environ.get(KEEP))
+    folder = ROOT / ".cache" / "beside" if keep else tmp_path_factory.mktemp("beside")
+    folder.mkdir(parents=True, exist_ok=True)
+    deployment = Deployment.beside(folder, "beside")
+    yield deployment
+    if not keep:
+        deployment.play("playbooks/down.yml")
+
+
+@pytest.fixture(scope="session")
+def second(beside: Deployment) -> Deployment:
+    """Medical Inventory, running on the second cluster."""
+    beside.play("site.yml")
+    return beside

@@ -22,14 +22,14 @@ ASIDE = ROOT / "tests" / "output" / PAGE.name
 
 
 @pytest.fixture(scope="module")
-def seen(deployment: Deployment) -> dict[str, Seen]:
+def seen(second: Deployment) -> dict[str, Seen]:
     """What came of every case, by its name."""
-    images = yaml.safe_load((deployment.directory / "images.yml").read_text())
+    images = yaml.safe_load((second.directory / "images.yml").read_text())
     shell = next(present for published, present in images.items() if "/redis:" in published)
     pause = next(present for published, present in images.items() if "/pause:" in published)
     started = time.monotonic()
-    with registry_at(deployment.name) as registry:
-        made = run_all(deployment.kubeconfig, [*BROKEN, *HEALING], shell, pause, registry)
+    with registry_at(second.name) as registry:
+        made = run_all(second.kubeconfig, [*BROKEN, *HEALING], shell, pause, registry)
     print(f"{len(made)} releases in {time.monotonic() - started:.0f} s")
     path = PAGE if os.environ.get(WRITE) else ASIDE
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ SILENCE = 5.0
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A second cluster beside the session's, removed at the end whatever happened."""
-    deployment = Deployment.beside(tmp_path_factory.mktemp("other"), "interrupted")
+    """One more cluster, removed at the end whatever happened."""
+    deployment = Deployment.beside(tmp_path_factory.mktemp("other"), "other")
     yield deployment
     deployment.play("playbooks/down.yml")
 
@@ -65,37 +65,36 @@ def interrupt(deployment: Deployment, after: float, number: signal.Signals) -> s
     return output.decode("utf-8", "replace")
 
 
-def test_killed_at_any_moment_it_goes_on_and_a_terminal_is_never_silent(other: Deployment) -> None:
+def test_killed_at_any_moment_it_goes_on_and_a_terminal_is_never_silent(beside: Deployment) -> None:
+    if beside.kubeconfig.exists():
+        beside.play("playbooks/down.yml")
     seed = int(os.environ.get("GROUNDWORK_SEED", time.time()))
     print(f"GROUNDWORK_SEED={seed}")
     chance = random.Random(seed)  # noqa: S311 - moments, not secrets
-    interrupt(other, chance.uniform(2, 10), signal.SIGKILL)
-    interrupt(other, chance.uniform(10, 25), signal.SIGINT)
-    interrupt(other, chance.uniform(20, 45), signal.SIGKILL)
-    session = terminal.run(other.command("site.yml"), ROOT, other.env, timeout=900)
+    interrupt(beside, chance.uniform(2, 10), signal.SIGKILL)
+    interrupt(beside, chance.uniform(10, 25), signal.SIGINT)
+    interrupt(beside, chance.uniform(20, 45), signal.SIGKILL)
+    session = terminal.run(beside.command("site.yml"), ROOT, beside.env, timeout=900)
     print(session.text[-1500:])
     print(f"longest silence {session.longest_silence:.1f} s after: {session.before_silence[-200:]!r}")
     assert session.code == 0, session.text[-6000:]
     assert session.longest_silence <= SILENCE
-    eventually("the api is ready", lambda: other.http("/readyz").status == 200)
-    again = other.play()
+    eventually("the api is ready", lambda: beside.http("/readyz").status == 200)
+    again = beside.play()
     assert again.changed == 0, again.output[-6000:]
 
 
-def test_two_clusters_live_side_by_side_and_one_goes_without_the_other(
-    deployment: Deployment, other: Deployment
-) -> None:
-    if not other.kubeconfig.exists():
-        other.play("playbooks/local_cluster.yml")
-    assert deployment.name != other.name
-    assert deployment.status["node_address"] != other.status["node_address"]
-    before = {pod["metadata"]["uid"]: pod["status"]["phase"] for pod in deployment.get("pods")}
+def test_two_clusters_live_side_by_side_and_one_goes_without_the_other(second: Deployment, other: Deployment) -> None:
+    other.play("playbooks/local_cluster.yml")
+    assert second.name != other.name
+    assert second.status["node_address"] != other.status["node_address"]
+    before = {pod["metadata"]["uid"]: pod["status"]["phase"] for pod in second.get("pods")}
     name = other.name
     run = other.play("playbooks/down.yml")
     assert run.changed >= 1
     assert traces(name) == []
-    assert {pod["metadata"]["uid"]: pod["status"]["phase"] for pod in deployment.get("pods")} == before
-    assert deployment.http("/readyz").status == 200
+    assert {pod["metadata"]["uid"]: pod["status"]["phase"] for pod in second.get("pods")} == before
+    assert second.http("/readyz").status == 200
     assert other.play("playbooks/down.yml").changed == 0
 
 

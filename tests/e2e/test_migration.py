@@ -76,8 +76,8 @@ class Database:
 
 
 @pytest.fixture
-def database(deployment: Deployment) -> Iterator[Database]:
-    made = Database(deployment)
+def database(second: Deployment) -> Iterator[Database]:
+    made = Database(second)
     owner = made.sql("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
     rows = "SELECT n AS id, 'x' AS name FROM generate_series(1, 1000) n"
     made.sql(f'SET ROLE "{owner}"; CREATE TABLE e2e_version (n int); CREATE TABLE e2e_staff AS {rows}')
@@ -120,15 +120,15 @@ def failure(migration: Migration, deployment: Deployment) -> Failure:
     return caught.value
 
 
-def test_the_releases_own_migration(deployment: Deployment) -> None:
-    cluster = Cluster(ClusterAuth(kubeconfig=str(deployment.kubeconfig)))
+def test_the_releases_own_migration(second: Deployment) -> None:
+    cluster = Cluster(ClusterAuth(kubeconfig=str(second.kubeconfig)))
     entries = [entry for name, entry in Records(cluster, NAMESPACE).all().items() if name.startswith("migrate-")]
-    live = deployment.sql("SELECT string_agg(version_num, ',') FROM alembic_version")
+    live = second.sql("SELECT string_agg(version_num, ',') FROM alembic_version")
     newest = max(entries, key=lambda entry: entry["finished"])
     assert newest["outcome"] == "succeeded"
     assert newest["revision"]["after"] == live
     assert newest["destructive"] == []
-    assert deployment.sql(LOCKS) == "0"
+    assert second.sql(LOCKS) == "0"
     cluster.close()
 
 
