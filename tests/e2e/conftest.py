@@ -1,7 +1,8 @@
-"""Two clusters for the whole session. Molecule makes and removes the first; the tests look deeper at what it left running.
+"""Two clusters for the whole session.
 
-The second is for tests that want a node and the system's database, and leave the system itself alone: so the two can be
-used at the same time, each by a process of its own.
+Molecule makes and removes the first; the tests look deeper at what it left running. The second is for tests that
+want a node and the system's database, and leave the system itself alone: so the two can be used at the same time, each
+by a process of its own.
 """
 
 from __future__ import annotations
