@@ -25,12 +25,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests impo
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.capabilities import capabilities, notes
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.withheld import withheld
-from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
-    Problem,
-    SystemInvalid,
-    listing,
-    nearest,
-)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, SystemInvalid
 from ansible_collections.groundwork.platform.plugins.module_utils.model.system import Loaded, load, subject
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import PostgreSQL, Redis, System
 
@@ -212,36 +207,14 @@ def _unique(stages: Stages, loaded: Loaded) -> Stages:
 
 
 def _patched(stages: Stages, loaded: Loaded) -> Stages:
-    left: Mapping[str, Manifest] = loaded.system.patches
-    if not left:
+    if not loaded.system.patches:
         return stages
-    known = [patches.key_of(one) for one in stages.objects()]
-    problems = [_unmatched(loaded, key, known) for key in sorted(left) if key not in known]
-    problems += [_renamed(loaded, key) for key, patch in sorted(left.items()) if _changes_identity(key, patch)]
+    done, problems = patches.apply_patches(stages.objects(), loaded.system.patches, loaded.tree)
     if problems:
         raise SystemInvalid(subject(loaded.system.name, loaded.system.environment), problems)
-    run = [stages.migration] if stages.migration is not None else []
-    done = [patches.apply_patches(part, left)[0] for part in (stages.foundation, stages.stores, run, stages.components)]
-    return Stages(done[0], stages.secrets, done[1], done[2][0] if run else None, done[3])
 
+    def after(objects: list[Manifest]) -> list[Manifest]:
+        return [done.get(patches.key_of(one), one) for one in objects]
 
-def _unmatched(loaded: Loaded, key: str, known: list[str]) -> Problem:
-    guess = nearest(key, known)
-    kind = key.split("/", 1)[0]
-    same = [one for one in known if one.startswith(f"{kind}/")]
-    expected = f"an object of the system ({listing(same)})" if same else "an object of the system"
-    return Problem(
-        loaded.tree.at("patches", key).key_place, f"patches.{key}", "a patch that matches nothing", expected, guess
-    )
-
-
-def _renamed(loaded: Loaded, key: str) -> Problem:
-    place = loaded.tree.at("patches", key).place
-    return Problem(place, f"patches.{key}", "a change of kind, name or namespace", "changes of the object itself only")
-
-
-def _changes_identity(key: str, patch: Mapping[str, Any]) -> bool:
-    metadata = patch.get("metadata", {})
-    if not isinstance(metadata, Mapping):
-        return True
-    return "kind" in patch or "apiVersion" in patch or "name" in metadata or "namespace" in metadata
+    run = after([stages.migration])[0] if stages.migration is not None else None
+    return Stages(after(stages.foundation), stages.secrets, after(stages.stores), run, after(stages.components))

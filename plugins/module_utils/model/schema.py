@@ -32,10 +32,10 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.com
     text,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.components import component
+from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.patches import patches
 from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.stores import stores
 
 ADDRESS = "https://raw.githubusercontent.com/groundwork/platform/main/schema/{name}.schema.json"
-PATCH_TARGET = r"^[A-Z][A-Za-z]*/[a-z0-9][-a-z0-9.]*$"
 
 
 def _identity() -> Schema:
@@ -161,15 +161,7 @@ def _environment() -> Schema:
         "secret_store": access.secret_store(),
         "object_store": operations.object_store(),
         "quota": operations.quota(),
-        "patches": mapping(
-            "The way out for what has no key here: Kind/name of an object to a strategic merge patch of it. A "
-            "patch that matches nothing is refused.",
-            {"type": "object", "title": "a patch"},
-            PATCH_TARGET,
-            "Kind/name, such as Deployment/api",
-            default={},
-            examples=[{"Deployment/api": {"spec": {"template": {"spec": {"priorityClassName": "high"}}}}}],
-        ),
+        "patches": patches(),
     }
 
 

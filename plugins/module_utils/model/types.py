@@ -732,4 +732,4 @@ class System:
     maintenance: dict[str, str]
     compliance: tuple[str, ...]
     requires: Requires
-    patches: dict[str, dict[str, Any]]
+    patches: dict[str, dict[str, Any] | list[dict[str, Any]]]

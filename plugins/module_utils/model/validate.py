@@ -143,7 +143,7 @@ def _branch(value: Any, branches: Sequence[Schema]) -> Schema | None:
         objects = [branch for branch in branches if branch.get("type") == "object"]
         if _kinds(objects):
             return next((one for one in objects if one["properties"]["type"]["const"] == value.get("type")), None)
-        return max(objects, key=lambda one: len(set(one["properties"]) & set(value)), default=None)
+        return max(objects, key=lambda one: len(set(one.get("properties", ())) & set(value)), default=None)
     for branch in branches:
         if "anyOf" in branch or _is(value, branch.get("type", [])):
             return branch
