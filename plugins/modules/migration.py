@@ -392,6 +392,13 @@ restore_point:
   description: What was made before it - its C(type), when it was C(taken), and what identifies it.
   type: dict
   returned: success
+database:
+  description: >-
+    Where the schema's revision is, so that M(groundwork.platform.rollback) can ask for it later. Holds C(cluster) or
+    C(host), C(name), C(tool), and C(version_table) and C(revision_query) where they were given. Null without
+    O(database).
+  type: dict
+  returned: success
 failure:
   description: >-
     Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint), and C(logs) and C(events)

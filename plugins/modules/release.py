@@ -80,9 +80,9 @@ options:
     default: {}
   migration:
     description:
-      - What M(groundwork.platform.migration) returned, if the release has a migration. Its C(revision), C(destructive),
-        C(expand_only), C(action), C(job) and C(restore_point) are recorded, and decide whether a later rollback is
-        possible.
+      - What M(groundwork.platform.migration) returned, if the release has a migration. What it says of the schema is
+        recorded, and decides whether a later rollback is possible; C(database) says where a rollback can ask for the
+        revision.
     type: dict
     default: {}
   source:
@@ -192,7 +192,10 @@ msg:
   type: str
   returned: with O(state=failed)
 failure:
-  description: Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint).
+  description: >-
+    Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint), what
+    M(groundwork.platform.health_gate) returns of a gate that failed, and in C(release) the number under which the
+    failed release is recorded, if it is.
   type: dict
   returned: failure
 """

@@ -15,7 +15,9 @@ description:
   - Applies the objects of a release that M(groundwork.platform.release) has recorded, waits until all of it is healthy,
     removes what has come since, and records that as a release of its own.
   - A release whose images cannot run on the database's schema as it is now is refused, with the reason and what to do
-    instead. That is so where a migration since was destructive, or where nobody could tell.
+    instead. That is so where a migration since was destructive, or where nobody could tell. The revision is read in the
+    database's primary where CloudNativePG runs it, so that somebody who has migrated by hand is noticed. Where it
+    cannot be read, what the releases have recorded counts, and that is said.
   - Images that were named by a tag are brought back by the digest that ran then.
   - Secrets, volume claims and the namespace stay as they are, and a database's volumes never shrink.
   - A component that is released as blue and green is switched back at once where its old colour still runs.
@@ -50,6 +52,12 @@ options:
       - Number of the release to return to. V(0) is the last good one before what is there now.
     type: int
     default: 0
+  expand_only:
+    description:
+      - Declare that whatever was done to the database's schema since only adds to it, so that the older images can run
+        on it. It outweighs what migrations were found to do, and what nobody has recorded.
+    type: bool
+    default: false
 seealso:
   - module: groundwork.platform.release
   - module: groundwork.platform.release_info
@@ -68,6 +76,11 @@ EXAMPLES = r"""
     to: 12
   check_mode: true
   diff: true
+
+- name: Return although somebody has added an index by hand
+  groundwork.platform.rollback:
+    name: shop
+    expand_only: true
 """
 
 RETURN = r"""
@@ -102,10 +115,25 @@ notes:
   type: list
   elements: str
   returned: success
+schema:
+  description: The database's schema that decided whether the older images can run. Null where all of them run now.
+  type: dict
+  returned: success
+  contains:
+    revision:
+      description: Its revision. Null where nobody knows.
+      type: str
+    source:
+      description: V(database) where it was read there, V(record) where the releases' record had to do.
+      type: str
+    unread:
+      description: Why the database could not be asked. Empty where it was, and where no release had a migration.
+      type: str
 failure:
   description: >-
-    Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint). The code is V(schema_newer)
-    where the database's schema forbids it.
+    Why it failed, as data. Holds C(code), C(object), C(cause), C(evidence) and C(hint). Where the database's schema
+    forbids it, the code is V(schema_newer), V(schema_older) after somebody has taken it back, or V(schema_unknown)
+    after somebody has migrated by hand.
   type: dict
   returned: failure
 """
@@ -128,14 +156,16 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "namespace": {"type": "str"},
             "to": {"type": "int", "default": 0},
+            "expand_only": {"type": "bool", "default": False},
             **release_argument_spec(),
         },
     )
 
     def work(params: Mapping[str, Any]) -> dict[str, Any]:
         releases = opened(params, params["namespace"], module.check_mode)
-        outcome = releases.rollback(params["to"], params["by"])
-        return {**reported(outcome, module._diff, module.check_mode), "restores": outcome.restores}
+        outcome = releases.rollback(params["to"], params["by"], params["expand_only"])
+        more = {"restores": outcome.restores, "schema": outcome.schema}
+        return {**reported(outcome, module._diff, module.check_mode), **more}
 
     module.work(work)
 

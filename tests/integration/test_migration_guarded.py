@@ -140,6 +140,10 @@ def test_it_migrates_alone_and_says_what_came_of_it(world: World) -> None:
     outcome = migration.run()
     assert (outcome.action, outcome.revision_before, outcome.revision) == ("run", "", "1")
     assert [one["kind"] for one in outcome.destructive or []] == ["unknown"]
+    assert outcome.database == {
+        "cluster": "postgres", "name": "shop", "tool": "command",
+        "revision_query": "SELECT coalesce(max(n)::text, '') FROM version",
+    }  # fmt: skip
     assert world.locks() == 0
     record = world.record(outcome.job)
     assert record["outcome"] == "succeeded"

@@ -82,6 +82,7 @@ class Outcome:
     :param locks: statements that held others up.
     :param preflight: what spoke against migrating and did not forbid it.
     :param restore_point: what was made before it.
+    :param database: where the revision is, so that it can be asked for later; None where there is no database.
     :param notes: what is to be told.
     """
 
@@ -97,6 +98,7 @@ class Outcome:
     locks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     preflight: list[dict[str, str]] = dataclasses.field(default_factory=list)
     restore_point: dict[str, Any] | None = None
+    database: dict[str, str] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -453,8 +455,7 @@ class Migration:
         for attempt in range(QUESTIONS):
             try:
                 console = primary_console(self.cluster, self.namespace, settings.database)
-                query = console.value(settings.tool.revision_query)
-                return console.value(query) if query else ""
+                return settings.tool.revision(console.value)
             except Failure as failure:
                 if attempt == QUESTIONS - 1 or "status 403" in failure.cause or self._left() <= 0:
                     raise
@@ -530,6 +531,16 @@ class Migration:
         container = self._container()
         return [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
 
+    def _database(self) -> dict[str, str] | None:
+        settings = self.settings
+        if settings is None:
+            return None
+        database, tool = settings.database, settings.tool
+        host = "" if database.cluster else database.host
+        where = {"cluster": database.cluster, "host": host, "name": database.name, "tool": tool.kind}
+        found = {**where, "version_table": tool.table, "revision_query": tool.query}
+        return {key: value for key, value in found.items() if value}
+
     def _outcome(self, action: str) -> Outcome:
         entry = self.records.all().get(self.name, {}) if self.settings is not None else {}
         revision = entry.get("revision") or {}
@@ -548,6 +559,7 @@ class Migration:
             (entry.get("locks") or []) if done else [],
             (entry.get("preflight") or []) if done else [],
             entry.get("restore_point") if done else None,
+            self._database(),
             list(dict.fromkeys(self._notes)),
         )
 

@@ -40,9 +40,10 @@ class LeaseLock:
         self._resource = Resource("coordination.k8s.io", "v1", "Lease", "leases", True)
         self._done = threading.Event()
         self._lost = threading.Event()
+        self._renewed = 0.0
 
     @contextlib.contextmanager
-    def held(self, timeout: float) -> Iterator[None]:
+    def held(self, timeout: float) -> Iterator[LeaseLock]:
         """Hold it for as long as the block runs.
 
         :param timeout: seconds to wait for another holder.
@@ -52,7 +53,7 @@ class LeaseLock:
         thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
         thread.start()
         try:
-            yield
+            yield self
         finally:
             self._done.set()
             thread.join(2 * POLL)
@@ -61,6 +62,9 @@ class LeaseLock:
     @property
     def lost(self) -> bool:
         """Whether somebody else took it since, because it could not be renewed in time."""
+        if not self._lost.is_set() and self._cluster.clock.now() - self._renewed > DURATION:
+            # A process that was stopped for a while goes on before its thread has looked.
+            self._renew_once()
         return self._lost.is_set()
 
     def _acquire(self, timeout: float) -> None:
@@ -104,6 +108,7 @@ class LeaseLock:
                 )
             else:
                 self._cluster.replace(self._resource, {**lease, "spec": {**(lease.get("spec") or {}), **spec}})
+            self._renewed = self._cluster.clock.now()
         except ApiError as error:
             if error.status == 409:
                 return False
@@ -111,14 +116,25 @@ class LeaseLock:
         return True
 
     def _renew(self) -> None:
-        while not self._done.wait(RENEWAL):
+        while not self._done.wait(RENEWAL) and not self._lost.is_set():
             with contextlib.suppress(Failure):
-                lease = self._cluster.get(self._resource, self._name, self._namespace)
-                if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self.identity:
-                    self._lost.set()
-                    return
-                lease["spec"]["renewTime"] = _now()
-                self._cluster.replace(self._resource, lease)
+                self._renew_once()
+
+    def _renew_once(self) -> None:
+        began = self._cluster.clock.now()
+        lease = self._cluster.get(self._resource, self._name, self._namespace)
+        if lease is None or (lease.get("spec") or {}).get("holderIdentity") != self.identity:
+            self._lost.set()
+            return
+        lease["spec"]["renewTime"] = _now()
+        try:
+            self._cluster.replace(self._resource, lease)
+        except ApiError as error:
+            # Our other thread was faster, or somebody has just taken it: the next look tells.
+            if error.status != 409:
+                raise
+            return
+        self._renewed = began
 
     def _release(self) -> None:
         """Give it back at once; if that can't be said, it runs out."""

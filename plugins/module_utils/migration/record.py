@@ -72,11 +72,13 @@ class Compatibility:
 
     :param reason: why not, or why, as a sentence without a full stop.
     :param between: Jobs of the migrations between the two revisions, the first one first.
+    :param forbidding: the one of them that forbids it; empty where none does, or where nobody recorded what happened.
     """
 
     compatible: bool
     reason: str
     between: tuple[str, ...] = ()
+    forbidding: str = ""
 
 
 def compatibility(recorded: str | None, live: str | None, records: Mapping[str, Entry]) -> Compatibility:
@@ -105,11 +107,11 @@ def compatibility(recorded: str | None, live: str | None, records: Mapping[str, 
             continue
         found = entry.get("destructive")
         if found is None:
-            return Compatibility(False, f"nobody knows what migration {name} ({step}) changed", path)
+            return Compatibility(False, f"nobody knows what migration {name} ({step}) changed", path, name)
         if found:
             why = str(found[0].get("why") or "is destructive") if isinstance(found[0], Mapping) else str(found[0])
-            return Compatibility(False, f"migration {name} ({step}) {why}", path)
-    return Compatibility(True, f"the {len(path)} migrations since then only added to the schema", path)
+            return Compatibility(False, f"migration {name} ({step}) {why}", path, name)
+    return Compatibility(True, "what was migrated since then only added to the schema", path)
 
 
 def _path(before: str, now: str, records: Mapping[str, Entry]) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
@@ -68,6 +68,14 @@ class Tool:
     def tells_revision(self) -> bool:
         """Whether the schema's revision can be read."""
         return bool(self.query) or self.kind in _TABLES
+
+    def revision(self, ask: Callable[[str], str]) -> str:
+        """The schema's revision; empty where there is none yet.
+
+        :param ask: the database, a query of one row and column at a time.
+        """
+        query = ask(self.revision_query)
+        return ask(query) if query else ""
 
     @property
     def bookkeeping(self) -> tuple[str, ...]:

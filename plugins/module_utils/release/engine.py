@@ -22,6 +22,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import redact
 from ansible_collections.groundwork.platform.plugins.module_utils.migration.lease import LeaseLock
+from ansible_collections.groundwork.platform.plugins.module_utils.migration.record import Records
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import number_of_bytes
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 from ansible_collections.groundwork.platform.plugins.module_utils.release import (
@@ -30,6 +31,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.release import
     leftovers,
     pausing,
     quotas,
+    schema,
     sealing,
     strategy,
 )
@@ -53,6 +55,29 @@ DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", True)
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another run that makes a release of the same system."""
+LOST = "lock_lost"
+
+
+@dataclasses.dataclass(eq=False)
+class ReleaseFailed(Failure):
+    """A release that failed and is recorded so.
+
+    :param release: its number.
+    :param data: what the failure is as data.
+    """
+
+    release: int = 0
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, failure: Failure, number: int) -> ReleaseFailed:
+        """A failure with the number of the release."""
+        texts = failure.code, failure.object, failure.cause, failure.evidence, failure.hint
+        return cls(*texts, number, failure.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The failure's own data, and the number."""
+        return {**self.data, "release": self.release}
 
 
 @dataclasses.dataclass
@@ -93,6 +118,8 @@ class Outcome:
     :param action: ``deployed``, ``rolled_back`` for a return to an earlier one, or ``unchanged``.
     :param removed: what earlier releases had and this one does not.
     :param notes: what is to be told nevertheless.
+    :param restores: number of the release that serves again, of a return.
+    :param schema: of the database, where a return depended on it: ``revision``, ``source`` and ``unread``.
     """
 
     number: int
@@ -101,6 +128,7 @@ class Outcome:
     removed: list[Item] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     restores: int = 0
+    schema: dict[str, Any] | None = None
 
     @property
     def changed(self) -> bool:
@@ -135,6 +163,7 @@ class Releases:
         self.check_mode = check_mode
         self.lock_timeout = lock_timeout
         self._seal: sealing.Seal | None = None
+        self._held: LeaseLock | None = None
         self.written: list[Item] = []
         """What the last rollout has written, also if it failed."""
 
@@ -156,7 +185,7 @@ class Releases:
             return self._again(wanted, records[0])
         if self.check_mode:
             return self._planned(wanted, records)
-        with self._lock().held(self.lock_timeout):
+        with self._alone():
             records = self.store.list()
             # Another run may have made it while this one waited.
             if _is_same(records, content):
@@ -182,9 +211,13 @@ class Releases:
             brought = rollout.run()
             removed, notes = self._removed(wanted, records)
             rollout.apply(wanted.quotas())
+            self._still_mine()
         except Failure as failure:
+            if failure.code == LOST:
+                # The run that has taken it over writes the record.
+                raise
             self._record_failure(record, failure)
-            raise
+            raise ReleaseFailed.of(failure, record.number) from failure
         finally:
             self.written = [item for item in rollout.brought.items if item.written]
         record.outcome, record.finished, record.failure = DEPLOYED, utc(), {}
@@ -229,14 +262,18 @@ class Releases:
 
         :raises Failure: ``locked``, ``concurrent_release``, or what the API server says.
         """
+        own = failure.release if isinstance(failure, ReleaseFailed) else 0
         wanted = self._placed(wanted)
         sealed = self._sealed(wanted.stages)
         content = content_digest(sealed, wanted.strategies)
-        with self._lock().held(self.lock_timeout):
+        with self._alone():
             records = self.store.list()
             newest = records[0] if records else Record()
             if (newest.outcome, newest.content, newest.failure.get("code")) == (FAILED, content, failure.code):
                 return newest
+            for record in records:
+                if own and record.number == own:
+                    return record
             record = self._begun(wanted, sealed, content, records)
             self._record_failure(record, failure)
             return record
@@ -250,13 +287,37 @@ class Releases:
         limits = quotas.widened(self.cluster, wanted.quotas()) if leaving else wanted.quotas()
         objects = [*limits, *(obj for obj in wanted.objects() if not quotas.is_quota(obj))]
         check = self.check_mode if check_mode is None else check_mode
-        return Rollout(self.cluster, self.namespace, objects, strategies, self.settings, self.progress, check)
+        return Rollout(
+            self.cluster, self.namespace, objects, strategies, self.settings, self.progress, check, self._still_mine
+        )  # fmt: skip
 
-    def _lock(self) -> LeaseLock:
+    def _still_mine(self) -> None:
+        """Stop a run that was away for so long that another one has taken its place.
+
+        :raises Failure: ``lock_lost``.
+        """
+        if self._held is not None and self._held.lost:
+            raise Failure(
+                LOST, f"The release of {self.system}", "was taken over by another run, since this one could not renew "
+                "its Lease in time", hint="see what that run did, and run again",
+            )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run releases the system for as long as the block runs.
+
+        :raises Failure: ``locked``.
+        """
+
         def waiting(holder: str) -> None:
             self.progress.update(f"another run releases {self.system} now ({holder}), waiting for it")
 
-        return LeaseLock(self.cluster, self.namespace, f"groundwork-release-{self.store.slug}", waiting)
+        lease = LeaseLock(self.cluster, self.namespace, f"groundwork-release-{self.store.slug}", waiting)
+        with lease.held(self.lock_timeout) as self._held:
+            try:
+                yield
+            finally:
+                self._held = None
 
     def _placed(self, wanted: Wanted) -> Wanted:
         """Everything with the namespace that it lies in, so that it can be found again."""
@@ -336,35 +397,76 @@ class Releases:
 
     # Returning
 
-    def rollback(self, to: int = 0, by: Mapping[str, Any] | None = None) -> Outcome:
+    def rollback(self, to: int = 0, by: Mapping[str, Any] | None = None, expand_only: bool = False) -> Outcome:
         """Return to an earlier release, judged like any other.
 
         :param to: its number; 0 for the last good one before what is there now.
-        :raises Failure: ``no_release``, ``release_failed_then``, ``schema_newer``, ``sealed_value``, and what
-            :meth:`release` raises.
+        :param expand_only: whatever was done to the schema since is declared to only add to it.
+        :raises Failure: ``no_release``, ``release_failed_then``, ``schema_newer``, ``schema_older``,
+            ``schema_unknown``, ``sealed_value``, ``concurrent_release``, and what :meth:`release` raises.
         """
         records = self.store.list()
         target = self._target(records, to)
-        refused = self.refusal(target, records)
-        if refused is not None:
-            raise refused
-        wanted = self._as_it_was(target, records, by or {})
-        sealed, content = target.stages or {}, target.content
         if self.check_mode:
-            return self._planned(wanted, records)
-        with self._lock().held(self.lock_timeout):
-            if target is live(records) and not self._differs(wanted):
-                # The failed release had changed nothing: there is nothing to return from.
-                return Outcome(target.number, "unchanged", self._rollout(wanted).run(), restores=target.number)
-            outcome = self._make(wanted, sealed, content, records)
-            self._mark_rolled_back(records, target)
-            return outcome
+            return self._go_back(target, records, by or {}, expand_only)
+        with self._alone():
+            records = self.store.list()
+            self._refuse_overtaken(target, records, to)
+            return self._go_back(self._target(records, target.number), records, by or {}, expand_only)
 
-    def refusal(self, target: Record, records: Sequence[Record]) -> Failure | None:
-        """Why the schema forbids a return, or None; what runs now runs on the schema as it is."""
-        running, objects = self._running_images(), self.store.load(target).objects()
-        same = all(images.references([obj]) <= running.get(_workload_name(obj), set()) for obj in objects)
-        return None if same else compatibility.refusal(target, records)
+    def _go_back(self, target: Record, records: Sequence[Record], by: Mapping[str, Any], expand_only: bool) -> Outcome:
+        self.store.load(target)
+        seen, notes = self._judged(target, records, expand_only)
+        wanted = self._as_it_was(target, records, by, seen)
+        if self._serves(target, records) and not self._differs(wanted):
+            # The failed release had changed nothing, or another run has just returned: nothing is left to do.
+            serving = live(records) or target
+            outcome = Outcome(serving.number, "unchanged", self._rollout(wanted).run(), restores=target.number)
+        elif self.check_mode:
+            outcome = self._planned(wanted, records)
+        else:
+            outcome = self._make(wanted, target.stages or {}, target.content, records)
+            self._mark_rolled_back(outcome)
+        outcome.schema = seen.as_dict(records) if seen is not None else None
+        outcome.notes = [*notes, *outcome.notes]
+        return outcome
+
+    def _refuse_overtaken(self, target: Record, records: Sequence[Record], to: int) -> None:
+        """Refuse to go back from what nobody has seen: another run may have released while this one waited."""
+        if to or self._serves(target, records) or self._target(records, to).number == target.number:
+            return
+        newest = records[0]
+        raise Failure(
+            "concurrent_release", f"System {self.system}", "was released by another run meanwhile",
+            newest.line().strip(), "see whether that has helped, and run again",
+        )  # fmt: skip
+
+    @staticmethod
+    def _serves(target: Record, records: Sequence[Record]) -> bool:
+        """Whether a release serves, and no return to it is under way."""
+        serving = live(records)
+        return serving is not None and serving.effective == target.effective and records[0].outcome != PENDING
+
+    def _judged(
+        self, target: Record, records: Sequence[Record], expand_only: bool
+    ) -> tuple[compatibility.Seen | None, list[str]]:
+        """The schema that a return will find, where it matters, and what is to be told of it.
+
+        :raises Failure: it forbids the return.
+        """
+        if self._runs_already(target):
+            return None, []
+        seen = schema.look(self.cluster, self.namespace, records)
+        migrations = Records(self.cluster, self.namespace).all()
+        judgement = compatibility.judge(target, records, seen, migrations, expand_only)
+        if judgement.refused is not None:
+            raise judgement.refused
+        return seen, judgement.notes
+
+    def _runs_already(self, target: Record) -> bool:
+        """Whether all images of a release run now: then they run on the schema as it is."""
+        running = self._running_images()
+        return all(images.references([obj]) <= running.get(_workload_name(obj), set()) for obj in target.objects())
 
     def _target(self, records: Sequence[Record], to: int) -> Record:
         numbers = ", ".join(str(record.number) for record in records)
@@ -381,9 +483,11 @@ class Releases:
                 "release_failed_then", f"Release {target.number} of {self.system}",
                 f"is {target.outcome} and cannot be returned to", why, "choose one that was healthy",
             )  # fmt: skip
-        return self.store.load(target)
+        return target
 
-    def _as_it_was(self, target: Record, records: Sequence[Record], by: Mapping[str, Any]) -> Wanted:
+    def _as_it_was(
+        self, target: Record, records: Sequence[Record], by: Mapping[str, Any], seen: compatibility.Seen | None
+    ) -> Wanted:
         """The release as it can be brought in again: secrets and data stay as they are now."""
         present = self._present_images()
         stages = {
@@ -392,9 +496,15 @@ class Releases:
             )
             for name, objects in (target.stages or {}).items()
         }
-        schema = next((item.schema for item in records if item.schema.get("revision")), {})
+        found = {
+            "revision": next((item.schema["revision"] for item in records if item.schema.get("revision")), None),
+            "database": next((item.schema["database"] for item in records if item.schema.get("database")), None),
+        }
+        if seen is not None and seen.revision is not None:
+            found["revision"] = seen.revision
+        known = {name: value for name, value in found.items() if value is not None}
         return Wanted(
-            stages, tuple(stages), target.strategies, {**schema, "action": "unchanged"} if schema else {},
+            stages, tuple(stages), target.strategies, {**known, "action": "unchanged"} if known else {},
             target.source, dict(by), target.effective,
         )  # fmt: skip
 
@@ -446,14 +556,15 @@ class Releases:
     def _differs(self, wanted: Wanted) -> bool:
         return self._rollout(wanted, check_mode=True).run().changed
 
-    def _mark_rolled_back(self, records: Sequence[Record], target: Record) -> None:
-        """What was returned from says so: the newest one, which failed or served."""
-        newest = records[0]
-        if newest is not target:
-            for record in self.store.list():
-                if record.number == newest.number:
-                    record.outcome = ROLLED_BACK
-                    self.store.save(record)
+    def _mark_rolled_back(self, outcome: Outcome) -> None:
+        """What was returned from says so: the newest before the return that is no earlier try of it."""
+        for record in self.store.list():
+            if record.number >= outcome.number or record.restores == outcome.restores:
+                continue
+            if record.number != outcome.restores:
+                record.outcome = ROLLED_BACK
+                self.store.save(record)
+            return
 
 
 def _workload_name(obj: Mapping[str, Any]) -> str:

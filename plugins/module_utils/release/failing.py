@@ -11,7 +11,13 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.release import pausing
-from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import Releases, Wanted
+from ansible_collections.groundwork.platform.plugins.module_utils.release.compatibility import REFUSALS
+from ansible_collections.groundwork.platform.plugins.module_utils.release.engine import (
+    LOST,
+    ReleaseFailed,
+    Releases,
+    Wanted,
+)
 from ansible_collections.groundwork.platform.plugins.module_utils.release.record import (
     Record,
     live,
@@ -24,7 +30,7 @@ UNJUDGED = frozenset(
     {
         "unreachable", "unauthorised", "forbidden", "tls", "credentials", "wrong_cluster", "context_not_found",
         "kubeconfig_invalid", "missing_library", "locked", "concurrent_release", "record_damaged", "record_newer",
-        "bad_release_key", "bad_strategy", "bad_option", "bad_condition", "bad_endpoint",
+        "bad_release_key", "bad_strategy", "bad_option", "bad_condition", "bad_endpoint", LOST,
     }
 )  # fmt: skip
 """Codes of failures that say nothing of the release: nobody could look at it, or somebody else is at work."""
@@ -60,7 +66,9 @@ def as_failure(given: Mapping[str, Any], system: str) -> Failure:
     if not texts["cause"]:
         texts |= {"code": texts["code"] or "failed", "object": f"The release of {system}",
                   "cause": f"failed: {given.get('msg') or 'the task said nothing'}".rstrip(".")}  # fmt: skip
-    return Failure(**texts)
+    number = (data or {}).get("release")
+    failure = Failure(**texts)
+    return ReleaseFailed.of(failure, number) if isinstance(number, int) else failure
 
 
 def handle(releases: Releases, wanted: Wanted, failure: Failure, policy: str) -> Handled:
@@ -82,6 +90,9 @@ def _act(releases: Releases, wanted: Wanted, handled: Handled, policy: str, reco
     records = releases.store.list()
     serving, target = live(records), previous_good(records)
     name = f"Release {record.number}"
+    if serving is not None and serving.number > record.number:
+        handled.done.append(f"Another run has brought in release {serving.number} since, which serves.")
+        return None
     if policy == PAUSE:
         return _pause(releases, wanted, handled, record)
     if policy == KEEP:
@@ -92,10 +103,6 @@ def _act(releases: Releases, wanted: Wanted, handled: Handled, policy: str, reco
             f"{name} stays as it is, since there is no earlier good one to return to: mend it and run again."
         )
         return None
-    refused = releases.refusal(target, records)
-    if refused is not None:
-        handled.remains.append(f"{name} stays as it is: {refused.sentence}")
-        return None
     return _return(releases, handled, name, serving or target)
 
 
@@ -103,6 +110,9 @@ def _return(releases: Releases, handled: Handled, name: str, target: Record) -> 
     try:
         outcome = releases.rollback(by={"reason": f"{name} failed"})
     except Failure as failure:
+        if failure.code in REFUSALS:
+            handled.remains.append(f"{name} stays as it is: {failure.sentence}")
+            return
         handled.action = "rollback_failed"
         handled.done.append(f"Its rollback to release {target.number} failed too: {failure.sentence}")
         written = ", ".join(sorted(item.name for item in releases.written)[:8])

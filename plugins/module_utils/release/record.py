@@ -38,6 +38,7 @@ HISTORY = 10
 PENDING, DEPLOYED, FAILED = "pending", "deployed", "failed"
 ROLLED_BACK, SUPERSEDED = "rolled_back", "superseded"
 OUTCOMES = (PENDING, DEPLOYED, FAILED, ROLLED_BACK, SUPERSEDED)
+GOOD = (DEPLOYED, SUPERSEDED)
 
 Stages = dict[str, list[Object]]
 """Name of the stage -> objects as applied, without their secrets."""
@@ -54,8 +55,9 @@ class Record:
     :param stages: the objects; None until :meth:`Store.load` has read them.
     :param strategies: how each component was brought in, by the name of its Deployment.
     :param images: reference -> digest of what ran, as far as it is known.
-    :param schema: the database's ``revision`` after the release, the ``destructive`` statements that led there (None
-        if that is unknown), ``expand_only``, ``action`` and ``job`` of the migration and its ``restore_point``.
+    :param schema: the database's ``revision`` after the release and ``revision_before``, the ``destructive`` statements
+        that led there (None if that is unknown), ``expand_only``, ``action`` and ``job`` of the migration, its
+        ``restore_point``, and in ``database`` where the revision can be asked for.
     :param gate: ``verdict``, ``seconds``, ``objects`` and ``notes`` of the gate.
     :param failure: of a release that failed: code, object, cause, evidence, hint.
     :param by: user, host, and the job of AWX if one did it.
@@ -156,9 +158,16 @@ def live(records: Iterable[Record]) -> Record | None:
 def previous_good(records: Sequence[Record]) -> Record | None:
     """The release to return to: what serves if something newer failed, else the one before it.
 
+    A return that was killed, or that failed, is tried again.
+
     :param records: newest first.
     """
     serving = live(records)
+    newest = records[0] if records else Record()
+    if newest.restores and newest.outcome in (PENDING, FAILED):
+        aim = next((item for item in records if item.number == newest.restores and item.outcome in GOOD), None)
+        if aim is not None:
+            return aim
     if serving is None or records[0] is not serving:
         return serving
     return before(records, serving)
@@ -170,7 +179,8 @@ def before(records: Iterable[Record], serving: Record) -> Record | None:
     :param records: newest first.
     """
     for item in records:
-        if item.outcome == SUPERSEDED and item.effective < serving.effective and item.content != serving.content:
+        # One that is still called deployed was superseded by a run that was killed before it could say so.
+        if item.outcome in GOOD and item.effective < serving.effective and item.content != serving.content:
             return item
     return None
 

@@ -51,7 +51,9 @@ def migrated(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     if result.get("failed"):
         return {"action": "failed"}
-    names = ("revision", "destructive", "expand_only", "action", "job", "restore_point")
+    names = (
+        "revision", "revision_before", "destructive", "expand_only", "action", "job", "restore_point", "database",
+    )  # fmt: skip
     return {name: result[name] for name in names if result.get(name) is not None}
 
 

@@ -9,7 +9,7 @@ Where a walk stands is read from the cluster each time, so that a run that was k
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine import Applier
@@ -75,6 +75,7 @@ class Rollout:
 
     :param objects: as compiled: one Deployment for each component.
     :param strategies: by the name of the Deployment; those that are absent are rolling.
+    :param allowed: asked before each write; raises where that must not be done any more.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Rollout:
         settings: Settings,
         progress: Progress,
         check_mode: bool = False,
+        allowed: Callable[[], None] = lambda: None,
     ) -> None:
         self.cluster = cluster
         self.namespace = namespace
@@ -93,6 +95,7 @@ class Rollout:
         self.settings = settings
         self.progress = progress
         self.check_mode = check_mode
+        self._allowed = allowed
         self.brought = Brought([])
         self.walks: list[Walk] = [
             _WALKS[one.type](self, name, one) for name, one in sorted(strategies.items()) if one.type in _WALKS
@@ -148,6 +151,7 @@ class Rollout:
 
     def apply(self, objects: Sequence[Object]) -> list[Item]:
         """Apply a batch and remember what happened."""
+        self._allowed()
         # What strategies have scaled is no conflict; in check mode nothing is taken away from anybody.
         force = self.settings.force_conflicts or (self.check_mode and bool(self.walks))
         items = self._applier(self.check_mode, force).run(objects)
@@ -162,6 +166,7 @@ class Rollout:
 
     def remove(self, objects: Sequence[Object]) -> None:
         """Remove what a strategy needs no longer."""
+        self._allowed()
         applier = self._applier(self.check_mode, False)
         self.brought.items += [item for item in applier.remove(objects) if item.live]
 
@@ -191,6 +196,7 @@ class Rollout:
         self._set(name, {})
 
     def _set(self, name: str, spec: Mapping[str, Any]) -> None:
+        self._allowed()
         metadata = {"name": name, "namespace": self.namespace}
         patch = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": dict(spec)}
         self.cluster.apply(DEPLOYMENTS, patch, SCALER, force=True)

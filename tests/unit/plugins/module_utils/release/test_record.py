@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import Any
 
 import pytest
 import yaml
 
 from ansible_collections.groundwork.platform.plugins.module_utils.release import record as records
-from ansible_collections.groundwork.platform.plugins.module_utils.release.compatibility import refusal
 from ansible_collections.groundwork.platform.plugins.module_utils.release.record import (
     CHUNK,
     Record,
@@ -88,6 +86,14 @@ def test_what_serves_and_what_can_be_returned_to() -> None:
         ([(1, "superseded"), (2, "failed"), (3, "deployed")], 1),
         # A return to 2 serves, and is bad as well: not 3, from which it came.
         ([(1, "superseded"), (2, "superseded"), (3, "rolled_back"), (4, "deployed", 2)], 1),
+        # A return from 2 that was killed, or failed, is tried again.
+        ([(1, "superseded"), (2, "deployed"), (3, "pending", 1)], 1),
+        ([(1, "superseded"), (2, "deployed"), (3, "failed", 1)], 1),
+        ([(1, "deployed"), (2, "failed"), (3, "pending", 1)], 1),
+        # What it was to return to has turned out bad meanwhile.
+        ([(1, "rolled_back"), (2, "deployed"), (3, "failed", 1)], 2),
+        # A run that was killed before it could say that 1 is superseded.
+        ([(1, "deployed"), (2, "deployed")], 1),
         ([(1, "deployed")], None),
         ([(1, "failed"), (2, "deployed")], None),
     ):
@@ -108,63 +114,6 @@ def test_history_is_bounded_and_never_loses_what_serves() -> None:
     assert [item.number for item in kept(many, 3)] == [19, 18, 17, 2, 1]
     assert [item.number for item in kept(many, 0)] == [19, 2, 1]
     assert len(kept(many, 100)) == 19
-
-
-def schema(number: int, revision: str | None, action: str = "run", destructive: Any = (), **more: Any) -> Record:
-    found = {"revision": revision, "action": action, "destructive": destructive, **more}
-    if destructive == ():
-        found["destructive"] = []
-    return Record(number=number, outcome="superseded", schema=found)
-
-
-@pytest.mark.parametrize(
-    ("records_of", "refused"),
-    [
-        ([schema(1, "a"), schema(2, "a", "unchanged")], False),
-        ([schema(1, "a"), schema(2, "b")], False),
-        ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"])], True),
-        ([schema(1, "a"), schema(2, "b", destructive=None)], True),
-        ([schema(1, "a"), schema(2, None, destructive=None)], True),
-        # Declared to only add.
-        ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"], expand_only=True)], False),
-        # A migration that ran and left the revision as it was.
-        ([schema(1, "a"), schema(2, "a", destructive=None)], False),
-        # One of several in between.
-        ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"]), schema(3, "c")], True),
-        # What was taken away is back, since the database is at its old revision again.
-        ([schema(1, "a"), schema(2, "b", destructive=["DROP TABLE items"]), schema(3, "a", destructive=None)], False),
-        # A release without a migration.
-        ([schema(1, "a"), Record(number=2)], False),
-        ([Record(number=1), Record(number=2)], False),
-    ],
-)
-def test_a_schema_that_an_older_release_cannot_run_on(records_of: list[Record], refused: bool) -> None:
-    found = refusal(records_of[0], sorted(records_of, key=lambda item: item.number, reverse=True))
-    assert (found is not None) == refused
-
-
-def test_the_refusal_says_what_to_do_instead() -> None:
-    newer = schema(2, "b", destructive=["ALTER TABLE items DROP COLUMN price"], restore_point="dump-42")
-    found = refusal(schema(1, "a"), [newer])
-    assert found is not None
-    assert found.sentence == (
-        "Release 1 cannot run on the database's schema as it is now, which was a then (release 2 brought it to "
-        "revision b by ALTER TABLE items DROP COLUMN price): mend the release and go forward, or restore the database "
-        "from dump-42 and roll back then."
-    )
-    unknown = refusal(schema(1, "a"), [schema(2, None, destructive=None)])
-    assert unknown is not None
-    assert "whether that only adds is not known" in unknown.sentence
-    assert "from before release 2" in unknown.sentence
-
-
-def test_what_the_module_migration_returned_in_words() -> None:
-    statement = {"kind": "loses_data", "statement": "DROP TABLE items", "why": "drops table items", "line": 3}
-    point = {"type": "dump", "file": "7.dump", "taken": "2024-01-01T00:00:00Z", "verified": True}
-    found = refusal(schema(1, "a"), [schema(2, "b", destructive=[statement], restore_point=point)])
-    assert found is not None
-    assert "by DROP TABLE items, which drops table items" in found.sentence
-    assert "from the dump 7.dump of 2024-01-01T00:00:00Z and roll back then" in found.sentence
 
 
 def test_who_releases() -> None:
