@@ -23,8 +23,12 @@ KEEP = "GROUNDWORK_E2E_KEEP"
 FOLDER = ROOT / ".cache" / "molecule"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each cluster's tests to one process, and begin with the test that makes the second one the hard way."""
+    """Give each cluster's tests to one process, and begin with the test that makes the second one the hard way.
+
+    First of all plugins, since pytest-xdist reads the groups in the same hook.
+    """
     for item in items:
         fixtures = getattr(item, "fixturenames", [])
         item.add_marker(pytest.mark.xdist_group("second" if "beside" in fixtures else "molecule"))
