@@ -148,22 +148,29 @@ def test_a_return_that_the_schema_forbids_is_refused(deployment: Deployment, sto
     # The same image by another name: to return is to bring other images back, and then the schema counts.
     image = deployment.pods("websocket")[0]["spec"]["containers"][0]["image"].replace("@", ":e2e@")
     released(deployment, components={"websocket": {"image": image}})
-    record = serving(store)
-    was = dict(record.schema)
-    record.schema = {
-        "revision": "e2e", "action": "run", "destructive": ["DROP TABLE detections"], "restore_point": "dump-e2e"
-    }  # fmt: skip
-    store.save(record)
+    newer, older = serving(store), next(item for item in store.list() if item.number == before.number)
+    now = newer.schema["revision"]
+    # The database itself is asked where it is, and the record how it got there.
+    played = (
+        (older, {**older.schema, "revision": "e2e"}),
+        (newer, {**newer.schema, "revision_before": "e2e", "action": "run", "destructive": ["DROP TABLE detections"],
+                 "restore_point": "dump-e2e"}),
+    )  # fmt: skip
+    were = [dict(record.schema) for record, _schema in played]
+    for record, schema in played:
+        record.schema = schema
+        store.save(record)
     try:
         said = words(
             deployment.play("playbooks/rollback.yml", ONE, f"--extra-vars=rollback_to={before.number}", expect=2)
         )
-        assert "DROP TABLE detections" in said
+        assert f"brought it to revision {now} by DROP TABLE detections" in said
         assert "dump-e2e" in said
-        assert serving(store).number == record.number
+        assert serving(store).number == newer.number
     finally:
-        record.schema = was
-        store.save(record)
+        for (record, _schema), was in zip(played, were, strict=True):
+            record.schema = was
+            store.save(record)
 
 
 @pytest.mark.parametrize(
