@@ -23,15 +23,14 @@ KEEP = "GROUNDWORK_E2E_KEEP"
 FOLDER = ROOT / ".cache" / "molecule"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each cluster's tests to one process, and begin with the test that makes the second one the hard way.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give the tests of each cluster to one process."""
+    cluster = "second" if "beside" in getattr(item, "fixturenames", []) else "molecule"
+    item.add_marker(pytest.mark.xdist_group(cluster))
 
-    First of all plugins, since pytest-xdist reads the groups in the same hook.
-    """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", [])
-        item.add_marker(pytest.mark.xdist_group("second" if "beside" in fixtures else "molecule"))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the test that makes the second cluster the hard way."""
     items.sort(key=lambda item: item.path.stem != "test_interrupted")
 
 
