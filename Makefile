@@ -53,7 +53,7 @@ integration: prepare-test ## Tests against a real API server
 	@pytest tests/integration --numprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 e2e: prepare-test ## Tests on two whole embedded clusters, one of them driven by Molecule
-	@pytest tests/e2e --numprocesses=2 --dist=loadgroup $(ARGS)
+	@pytest tests/e2e --numprocesses=2 $(ARGS)
 
 molecule: prepare-test ## The Molecule scenario by itself
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default

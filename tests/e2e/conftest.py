@@ -12,8 +12,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.deployment import LOCAL, ROOT, VENV, Deployment, Run, environment
 
@@ -21,12 +24,21 @@ from tests.support.deployment import LOCAL, ROOT, VENV, Deployment, Run, environ
 KEEP = "GROUNDWORK_E2E_KEEP"
 # Molecule's own choice is shared by all checkouts whose folders have the same name.
 FOLDER = ROOT / ".cache" / "molecule"
+# Files whose tests use the second cluster.
+SECOND = {"test_catalogue", "test_interrupted", "test_migration"}
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give the tests of each cluster to one process."""
-    cluster = "second" if "beside" in getattr(item, "fixturenames", []) else "molecule"
-    item.add_marker(pytest.mark.xdist_group(cluster))
+class ByCluster(LoadScopeScheduling):
+    """Gives the tests of each cluster to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "second" if Path(nodeid.split("::")[0]).stem in SECOND else "molecule"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster:
+    """How the tests are shared out, where there are several processes."""
+    return ByCluster(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
