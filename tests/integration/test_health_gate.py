@@ -117,6 +117,21 @@ def test_a_missing_secret_has_a_short_grace(cluster: Cluster, namespace: str) ->
     assert 2.5 < seconds < 40
 
 
+def test_a_secret_that_has_come_is_left_to_the_kubelet_to_find(cluster: Cluster, namespace: str) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credentials"}, "data": {"password": "eA=="}}
+    behaviour = kubelet.waiting("CreateContainerConfigError", "couldn't find key password in Secret x/credentials")
+    with Kubelet(cluster, namespace, behaviour) as nodes:
+        targets = _applied(cluster, namespace, secret, deployment())
+        gate, verdicts = Gate(cluster, targets, 300, policy=Policy(config=0.0)), list[Verdict]()
+        thread = threading.Thread(target=lambda: verdicts.append(gate.run()))
+        thread.start()
+        # It has asked, and is none the worse for the kubelet's words.
+        wait_until(lambda: gate.judge.answers, 60)
+        nodes.now_behave(kubelet.ready)
+        thread.join(250)
+    assert verdicts[0].healthy
+
+
 def _applied(cluster: Cluster, namespace: str, *objects: Object) -> list[Object]:
     return [item.obj for item in Applier(cluster, namespace).run(list(objects))]
 

@@ -14,6 +14,7 @@ from unittest import mock
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, Resource, WatchEvent
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import ApiError, Clock
+from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health import checks, gate, watching
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import kind_of
 
@@ -35,6 +36,9 @@ class Simulation:
         self.log: dict[tuple[str, str], list[str]] = {}
         """Lines by pod and container."""
         self.secrets: dict[str, Object] = {}
+        """Whatever is asked for by name, with its data."""
+        self.refusals: dict[str, Failure] = {}
+        """Names that are not told, and why."""
         self.denied: set[str] = set()
         """Kinds that may not be watched."""
         self.asked: list[str] = []
@@ -81,7 +85,10 @@ class Simulation:
 
     def request(self, method: str, path: str, **_more: Any) -> Any:
         self.asked.append(path)
-        found = self.secrets.get(path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
+        if name in self.refusals:
+            raise self.refusals[name]
+        found = self.secrets.get(name)
         if found is None:
             raise ApiError("not_found", path, "finds nothing", status=404)
         return found

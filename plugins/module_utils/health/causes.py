@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, describe
 from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Assessment, Diagnosis
-from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import missing_reference
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import Reference, reference
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import kind_of
 
 Logs = Mapping[tuple[str, str], Sequence[str]]
@@ -71,8 +71,8 @@ class Causes:
         text = f"{diagnosis.cause} {diagnosis.evidence}"
         namespace = _namespace(obj)
         if diagnosis.code == "config_missing":
-            kind, name = missing_reference(diagnosis.evidence)
-            found |= self._made(kind, namespace, name)
+            lacks = _lacks(diagnosis, namespace)
+            found |= self._made(lacks.kind, namespace, lacks.name) if lacks else set()
         elif diagnosis.code in _CLAIMS:
             found |= {self._names[key] for key in self._names if key[1] == "PersistentVolumeClaim" and key[3] in text}
         elif diagnosis.code == "webhook_unavailable":
@@ -236,8 +236,8 @@ def common_cause(diagnosis: Diagnosis) -> str:
     text = f"{diagnosis.cause} {diagnosis.evidence}"
     code = diagnosis.code
     if code == "config_missing":
-        kind, name = missing_reference(diagnosis.evidence)
-        return f"{kind} {namespace}/{name}" if name else ""
+        lacks = _lacks(diagnosis, namespace)
+        return f"{lacks.kind} {namespace}/{lacks.name}" if lacks else ""
     if code in ("image_not_found", "image_denied", "image_pull", "image_not_present"):
         found = _IMAGE.search(diagnosis.cause)
         return f"image {found[1]}" if found else ""
@@ -250,6 +250,12 @@ def common_cause(diagnosis: Diagnosis) -> str:
         if found:
             return label.format(namespace=namespace, name=found[1])
     return "room on the nodes" if code == "unschedulable" else ""
+
+
+def _lacks(diagnosis: Diagnosis, namespace: str) -> Reference | None:
+    """What is missing; read from the evidence where the trouble is not one pod's."""
+    found = diagnosis.signal.lacks if diagnosis.signal else None
+    return found or reference(diagnosis.evidence, namespace)
 
 
 def _key(obj: Mapping[str, Any]) -> tuple[str, str, str, str]:

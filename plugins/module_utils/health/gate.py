@@ -15,6 +15,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health import 
 from ansible_collections.groundwork.platform.plugins.module_utils.health.causes import RUNTIME, Causes
 from ansible_collections.groundwork.platform.plugins.module_utils.health.evidence import SHOWN, Evidence
 from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Assessment, Diagnosis, Judge
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import ask
 from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
 from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import redact
@@ -28,6 +29,8 @@ SETTLE = 0.25
 """Seconds between the first sign of a bad verdict and the verdict."""
 QUIET = 0.05
 """Seconds between two judgements at least, so that a flood of events is judged together."""
+ASK_AGAIN = 2.0
+"""Seconds until the API is asked once more whether something exists, when it had no answer."""
 BUSY = 0.2
 """The same at most, where judging thousands of pods takes its time."""
 
@@ -100,8 +103,10 @@ class Gate:
         self._evidence = Evidence(cluster, self._watching.view)
         self._standings = [checks.Standings(check) for check in self.options.checks]
         self._runners = [checks.Runner(cluster, item, self._watching.queue.put) for item in self._standings]
+        self._moved = False
         self._breaks: list[str] = []
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, set[str]] = {}
+        """Targets that are doomed but for what they wait for, and the targets that they wait for."""
 
     def run(self) -> Verdict:
         """Wait for the verdict.
@@ -130,7 +135,7 @@ class Gate:
             while watching.absent and self.cluster.clock.now() < started + min(self.options.timeout, 30.0):
                 watching.receive(0.5)
             watching.search()
-            assessment = self._assess(self.cluster.clock.now())
+            assessment = self._assess()
         finally:
             self._stop()
         good = all(item.last and item.last.finding is checks.Finding.GOOD for item in self._standings)
@@ -155,33 +160,33 @@ class Gate:
             watching.receive(min(max(next_look - clock.now(), 0.0), 5.0) if watching.queue.empty() else 0.0)
             watching.search()
             now = clock.now()
-            if now >= deadline:
-                raise self._timed_out(self._assess(now), ready_since)
             next_look = min(deadline, now + (SEARCH if watching.searching else 5.0))
-            if self._interrupted(now):
+            if self._interrupted(now) or now < watching.judge_from:
+                if now >= deadline:
+                    raise self._timed_out(self._assess(), ready_since)
                 # Nobody can be seen to move meanwhile.
                 moved_at = now
+                if now < watching.judge_from:
+                    next_look = min(next_look, watching.judge_from)
                 continue
-            assessment = self._assess(now)
-            took, moved = clock.now() - now, assessment.moved
-            if now < watching.judge_from:
-                next_look = watching.judge_from
-                continue
+            assessment = self._assess()
+            took = clock.now() - now
             if assessment.doomed or self._refused(now):
                 # What tells why may be a moment behind on another watch.
                 clock.sleep(SETTLE)
                 watching.receive(0.0)
-                assessment = self._assess(clock.now())
-                self._raise_if_condemned(assessment)
+                assessment = self._spare_or_condemn()
             if assessment.next_check is not None:
                 next_look = min(next_look, assessment.next_check)
-            if moved or assessment.moved or assessment.ready:
-                moved_at = now
+            if self._moved or assessment.ready:
+                moved_at, self._moved = now, False
             if options.no_progress_timeout:
                 next_look = min(next_look, moved_at + options.no_progress_timeout)
                 if now - moved_at >= options.no_progress_timeout:
                     raise self._stood_still(assessment)
             if not assessment.ready:
+                if now >= deadline:
+                    raise self._timed_out(assessment, ready_since)
                 if ready_since is not None:
                     self._begin_anew(assessment)
                 ready_since = None
@@ -203,13 +208,18 @@ class Gate:
             open_checks = [title for title, stand in standing if stand.verdict is not checks.Verdict.PASSED]
             if now - ready_since >= options.stable_for and not open_checks:
                 return self._verdict(assessment, True, started)
+            if now >= deadline:
+                raise self._timed_out(assessment, ready_since)
             if now - ready_since < options.stable_for:
                 next_look = min(next_look, ready_since + options.stable_for)
             next_look = min([next_look, *(stand.next_check for _title, stand in standing if stand.next_check)])
             self._tell(self._ready_text(standing, now - ready_since < options.stable_for))
 
-    def _assess(self, now: float) -> Assessment:
-        return self.judge.assess(self._watching.view, now, self.cluster.transport.server_time())
+    def _assess(self) -> Assessment:
+        clock, transport = self.cluster.clock, self.cluster.transport
+        assessment = self.judge.assess(self._watching.view, clock.now(), transport.server_time())
+        self._moved |= assessment.moved
+        return assessment
 
     def _interrupted(self, now: float) -> bool:
         """Whether the view can't be judged now: not complete yet, or out of date since the server does not answer."""
@@ -251,41 +261,52 @@ class Gate:
             found.append(live or target)
         return Causes(found)
 
-    def _raise_if_condemned(self, assessment: Assessment) -> None:
-        """End the wait for the doomed, unless all that they lack is still on its way.
+    def _spare_or_condemn(self) -> Assessment:
+        """Judge once more, and end the wait for the doomed, unless all that they lack is there or on its way.
 
         :raises GateFailed: some of them are doomed whatever becomes of the rest.
         """
+        assessment = self._with_answers(self._assess())
+        if self._release(assessment):
+            assessment = self._with_answers(self._assess())
         refused = self._refused(self.cluster.clock.now())
         if refused:
             raise self._failed_checks(refused)
-        self._release(assessment)
-        if not assessment.doomed:
-            return
         self._evidence.read(item for item in assessment.doomed if item.code in RUNTIME)
         waiting = self._causes().waiting(assessment, self._evidence.logs)
         if len(waiting) < len(assessment.doomed):
             raise self._condemned(assessment.doomed + _of_targets(assessment.likely, waiting))
         for number, needed in waiting.items():
-            diagnosis = assessment.doomed[number]
-            pod = diagnosis.signal.pod if diagnosis.signal else None
-            if pod is not None:
-                self._held[str(pod["metadata"].get("uid"))] = (pod, needed)
-            self._tell(f"{_brief(diagnosis.target)} waits for {', '.join(_brief(name) for name in sorted(needed))}")
+            target = assessment.doomed[number].target
+            self._held[target] = needed
+            self._tell(f"{_brief(target)} waits for {', '.join(_brief(name) for name in sorted(needed))}")
+        return assessment
 
-    def _release(self, assessment: Assessment) -> None:
-        """Give pods that waited for something a fresh start once it is there."""
-        ready = {status.target for status in assessment.statuses if status.readiness.ready}
-        for uid, (pod, needed) in list(self._held.items()):
-            if needed <= ready:
-                live = next(
-                    (item.signal.pod for item in assessment.doomed if item.signal and _uid(item.signal.pod) == uid), pod
-                )
-                self.judge.forgive(live or pod)
-                del self._held[uid]
+    def _with_answers(self, assessment: Assessment) -> Assessment:
+        """Ask the API for what is said to be missing, once for each, before that condemns anybody."""
+        while lacking := self.judge.unasked(assessment):
+            answers = ask(self.cluster, lacking)
+            self.judge.answers.update(answers)
+            assessment = self._assess()
+            if not answers:
+                # Not now: the API server has other troubles.
+                lacking = self.judge.unasked(assessment)
                 assessment.doomed[:] = [
-                    item for item in assessment.doomed if not (item.signal and _uid(item.signal.pod) == uid)
+                    item for item in assessment.doomed if not (item.signal and item.signal.lacks in lacking)
                 ]
+                again = self.cluster.clock.now() + ASK_AGAIN
+                assessment.next_check = min(again, assessment.next_check or again)
+                break
+        return assessment
+
+    def _release(self, assessment: Assessment) -> bool:
+        """Give the pods of targets that waited for something a fresh start once it is there."""
+        ready = {status.target for status in assessment.statuses if status.readiness.ready}
+        released = [target for target, needed in self._held.items() if needed <= ready]
+        for target in released:
+            self.judge.forgive(target, self._watching.view)
+            del self._held[target]
+        return bool(released)
 
     # Saying what goes on
 
@@ -412,10 +433,6 @@ def _of_targets(diagnoses: Sequence[Diagnosis], waiting: dict[int, set[str]]) ->
     """Those of the targets that somebody waits for."""
     names = set().union(*waiting.values()) if waiting else set()
     return [item for item in diagnoses if item.target in names]
-
-
-def _uid(pod: Any) -> str:
-    return str(pod["metadata"].get("uid")) if pod else ""
 
 
 def _names(what: str, targets: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, describe
 from ansible_collections.groundwork.platform.plugins.module_utils.health import rules
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import Answer, Reference
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import (
     NEVER,
     Memory,
@@ -95,6 +96,8 @@ class Diagnosis:
     :param signal: what is wrong below it; None if its own rule says it all.
     :param chain: from the target down to the container.
     :param because: what has to be put right first, as messages name it; empty where this is a root of the trouble.
+    :param since: when it was first seen, on the judge's clock.
+    :param certain: when it became certain: at once, or when its grace was over; None if it is not.
     """
 
     code: str
@@ -106,6 +109,8 @@ class Diagnosis:
     chain: list[str] = dataclasses.field(default_factory=list)
     kind: str = ""
     because: str = ""
+    since: float | None = None
+    certain: float | None = None
 
     def rank(self) -> tuple[int, int, str]:
         """Sorts causes before their effects."""
@@ -167,6 +172,28 @@ class _PodState:
     unprobed: tuple[tuple[str, str], ...]
 
 
+@dataclasses.dataclass
+class _Look:
+    """One judgement while it is made.
+
+    :param rest_ready: whether all targets but Services are ready.
+    :param active: identities of what is wrong now.
+    """
+
+    view: View
+    now: float
+    server_now: float | None
+    assessment: Assessment
+    rest_ready: bool = False
+    active: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+
+    def check_at(self, moment: float) -> None:
+        """Judge again then, even if nothing happens."""
+        due = self.assessment.next_check
+        if moment != NEVER and (due is None or moment < due):
+            self.assessment.next_check = moment
+
+
 class Judge:
     """Judges a set of targets again and again.
 
@@ -183,6 +210,8 @@ class Judge:
         """Kinds that may not be watched, and why: they are not judged, and that is said."""
         self.missing: set[str] = set()
         """Targets of kinds that have no state and are not watched, which are not there; as messages name them."""
+        self.answers: dict[Reference, Answer] = {}
+        """What the API has said of things that pods are said to lack."""
         self._memory = Memory()
         self._since: dict[tuple[str, ...], float] = {}
         self._pods: dict[str, _PodState] = {}
@@ -197,15 +226,15 @@ class Judge:
         :param server_now: seconds since the epoch on the API server's clock, None if unknown.
         """
         assessment = Assessment([], [], [], None, 0)
-        found = [(target, self._live(target, view)) for target in self.targets]
+        look = _Look(view, now, server_now, assessment)
         judged = []
-        for target, live in found:
+        for target in self.targets:
+            live = self._live(target, view)
             readiness = self._readiness(target, live, view)
             if readiness.ready and live is not None:
-                readiness = self._proven(live, readiness, view, now, server_now, assessment)
+                readiness = self._proven(live, readiness, look)
             judged.append((target, live, readiness))
-        rest_ready = all(readiness.ready for target, _live, readiness in judged if kind_of(target) != SERVICE)
-        active: set[tuple[str, ...]] = set()
+        look.rest_ready = all(readiness.ready for target, _live, readiness in judged if kind_of(target) != SERVICE)
         for target, live, readiness in judged:
             assessment.statuses.append(Status(describe(target), readiness))
             pods = [(self._pod(pod, view), pod, lasting) for pod, lasting in _pods(live, view)] if live else []
@@ -213,18 +242,31 @@ class Judge:
             stage = sum(state.stage for state, _pod, lasting in pods if lasting)
             assessment.moved |= self._has_moved(describe(target), readiness, stage)
             if not readiness.ready:
-                self._explain(target, live, readiness, view, now, server_now, rest_ready, assessment, active)
-        self._since = {key: since for key, since in self._since.items() if key in active}
+                self._explain(target, live, readiness, look)
+        self._since = {key: since for key, since in self._since.items() if key in look.active}
         assessment.doomed.sort(key=Diagnosis.rank)
         assessment.likely.sort(key=Diagnosis.rank)
         return assessment
 
-    def forgive(self, pod: Mapping[str, Any]) -> None:
-        """Begin all budgets and graces of a pod anew, since what it waited for has come."""
-        self._memory.forgive(pod)
-        uid = str(pod["metadata"].get("uid"))
-        self._pods.pop(uid, None)
-        self._since = {key: since for key, since in self._since.items() if key[0] != uid}
+    def forgive(self, target: str, view: View) -> None:
+        """Begin all budgets and graces of a target's pods anew, since what they waited for has come.
+
+        :param target: as messages name it.
+        """
+        live = next((self._live(item, view) for item in self.targets if describe(item) == target), None)
+        uids = set()
+        for pod, _lasting in _pods(live, view) if live else ():
+            self._memory.forgive(pod)
+            uids.add(str(pod["metadata"].get("uid")))
+            self._pods.pop(str(pod["metadata"].get("uid")), None)
+        self._since = {key: since for key, since in self._since.items() if key[0] not in uids}
+        # What was not there may be by now.
+        self.answers.clear()
+
+    def unasked(self, assessment: Assessment) -> set[Reference]:
+        """What condemns somebody by being missing, and nobody has asked for yet."""
+        lacking = {item.signal.lacks for item in assessment.doomed if item.signal and item.signal.lacks}
+        return lacking - self.answers.keys()
 
     def _has_moved(self, name: str, readiness: Readiness, stage: int) -> bool:
         """Whether a target is further than ever, or says something that it has never said."""
@@ -252,15 +294,7 @@ class Judge:
             return rules.failed("deleted", "was deleted while it was waited for", "find out who deletes it")
         return rules.progressing("does not exist")
 
-    def _proven(
-        self,
-        live: Object,
-        readiness: Readiness,
-        view: View,
-        now: float,
-        server_now: float | None,
-        assessment: Assessment,
-    ) -> Readiness:
+    def _proven(self, live: Object, readiness: Readiness, look: _Look) -> Readiness:
         """A workload that is ready by its numbers, unless one of its containers has only just been started.
 
         Without a readiness probe a container is ready when it runs (kubelet's prober manager), so one that will crash
@@ -269,21 +303,20 @@ class Judge:
         if kind_of(live) not in LASTING:
             return readiness
         late, name = 0.0, ""
-        for pod, lasting in _pods(live, view):
-            for container, started in self._pod(pod, view).unprobed if lasting else ():
+        for pod, lasting in _pods(live, look.view):
+            for container, started in self._pod(pod, look.view).unprobed if lasting else ():
                 if not started and live["kind"] != "DaemonSet":
                     # The workload's numbers came before its pod's state, or it has just ended. (A DaemonSet is ready
                     # without the pods of nodes that are gone.)
                     return rules.progressing(f"has a container {container} that does not run")
                 key = (str(pod["metadata"].get("uid")), container, started)
-                since = self._running.setdefault(key, now - _age(started, server_now))
+                since = self._running.setdefault(key, look.now - _age(started, look.server_now))
                 if since >= late:
                     late, name = since, container
         ends = late + self.policy.unprobed
-        if not name or ends <= now:
+        if not name or ends <= look.now:
             return readiness
-        if assessment.next_check is None or ends < assessment.next_check:
-            assessment.next_check = ends
+        look.check_at(ends)
         text = f"has a container {name} without a readiness probe that has run for less than {self.policy.unprobed:g} s"
         return rules.progressing(text)
 
@@ -299,61 +332,64 @@ class Judge:
             known = self._pods[uid] = _PodState(stamp, signals, _restarts(pod), _stage(pod), _unprobed(pod))
         return known
 
-    def _explain(
-        self,
-        target: Object,
-        live: Object | None,
-        readiness: Readiness,
-        view: View,
-        now: float,
-        server_now: float | None,
-        rest_ready: bool,
-        assessment: Assessment,
-        active: set[tuple[str, ...]],
-    ) -> None:
+    def _explain(self, target: Object, live: Object | None, readiness: Readiness, look: _Look) -> None:
         """Sort what is wrong with one target into doomed and likely."""
-        signals = self._signals(live, view, server_now) if live is not None else []
+        signals = self._signals(live, look) if live is not None else []
+        own = (describe(target), readiness.code)
         if readiness.state is State.FAILED:
-            assessment.doomed.append(self._of_rule(target, live, readiness, signals, view))
+            since, certain = self._span(own, 0.0, look)
+            found = self._of_rule(target, live, readiness, signals, look.view)
+            look.assessment.doomed.append(dataclasses.replace(found, since=since, certain=certain))
             return
-        expired = [self._expired(signal.key, signal.grace, now, assessment, active) for signal in signals]
-        pods = {_pod_uid(signal) for signal, late in zip(signals, expired, strict=True) if late and signal.pod}
-        if len(pods) <= self.policy.failed_pods:
-            expired = [late and signal.pod is None for signal, late in zip(signals, expired, strict=True)]
-        late = _distinct([signal for signal, over in zip(signals, expired, strict=True) if over])
-        rest = _distinct([signal for signal, over in zip(signals, expired, strict=True) if not over])
-        doomed = [self._of_signal(target, signal, view) for signal in late]
-        likely = [self._of_signal(target, signal, view) for signal in rest]
+        troubles = [
+            _Trouble(signal, *self._span(signal.key, self._patience(signal, target, look.view), look))
+            for signal in signals
+        ]
+        troubles = _within_budget(troubles, self.policy.failed_pods)
+        found_here = [self._of_trouble(target, trouble, look) for trouble in _distinct(troubles, look.now)]
         # A Service has to wait for what it selects before its emptiness means anything.
-        patient = kind_of(target) != SERVICE or rest_ready
-        if readiness.grace is not None and patient and not signals:
-            key = (describe(target), readiness.code)
-            if self._expired(key, readiness.grace, now, assessment, active):
-                doomed.append(self._of_rule(target, live, readiness, [], view))
-        if not doomed and not likely:
-            likely.append(self._of_rule(target, live, readiness, [], view))
-        assessment.doomed += doomed
-        assessment.likely += likely
+        patient = kind_of(target) != SERVICE or look.rest_ready
+        if not signals:
+            found = self._of_rule(target, live, readiness, [], look.view)
+            if readiness.grace is not None and patient:
+                since, certain = self._span(own, readiness.grace, look)
+                found = dataclasses.replace(found, since=since, certain=certain if certain <= look.now else None)
+            found_here.append(found)
+        for found in found_here:
+            (look.assessment.likely if found.certain is None else look.assessment.doomed).append(found)
 
-    def _expired(
-        self, key: tuple[str, ...], grace: float, now: float, assessment: Assessment, active: set[tuple[str, ...]]
-    ) -> bool:
-        """Whether something has been wrong for longer than its grace; remember since when it is."""
-        active.add(key)
-        ends = self._since.setdefault(key, now) + grace
-        if ends <= now:
-            return True
-        if grace != NEVER and (assessment.next_check is None or ends < assessment.next_check):
-            assessment.next_check = ends
-        return False
+    def _span(self, key: tuple[str, ...], grace: float, look: _Look) -> tuple[float, float]:
+        """Since when something has been wrong, and when its grace is over."""
+        look.active.add(key)
+        since = self._since.setdefault(key, look.now)
+        if since + grace > look.now:
+            look.check_at(since + grace)
+        return since, since + grace
 
-    def _signals(self, live: Object, view: View, server_now: float | None) -> list[Signal]:
+    def _patience(self, signal: Signal, target: Object, view: View) -> float:
+        """Seconds for which a trouble may last; what is said to be missing may be there by now."""
+        if signal.lacks is None or signal.grace == NEVER:
+            return signal.grace
+        answer = self._answer(signal.lacks, view)
+        if answer is Answer.THERE:
+            # Whoever said it looks again by itself.
+            return NEVER
+        made_by_operator = self.policy.operator if rules.is_custom(kind_of(target)) else 0.0
+        not_told = self.policy.unasked if answer is Answer.NOT_TOLD else 0.0
+        return max(signal.grace, made_by_operator, not_told)
+
+    def _answer(self, lacks: Reference, view: View) -> Answer | None:
+        if lacks.kind == CLAIM[1] and view.knows(CLAIM):
+            self.answers[lacks] = Answer.THERE if view.get(CLAIM, lacks.namespace, lacks.name) else Answer.NOT_THERE
+        return self.answers.get(lacks)
+
+    def _signals(self, live: Object, look: _Look) -> list[Signal]:
         found: list[Signal] = []
-        for owner in _creators(live, view):
-            found += refusals(owner, view, self.policy, server_now)
-        for pod, lasting in _pods(live, view):
-            for signal in self._pod(pod, view).signals:
-                for better in _blame_claims(signal, pod, view) or [signal]:
+        for owner in _creators(live, look.view):
+            found += refusals(owner, look.view, self.policy, look.server_now)
+        for pod, lasting in _pods(live, look.view):
+            for signal in self._pod(pod, look.view).signals:
+                for better in _blame_claims(signal, pod, look.view) or [signal]:
                     found.append(better if lasting else self._of_old_pod(better, live))
         return sorted(found, key=lambda signal: signal.grace)
 
@@ -376,14 +412,15 @@ class Judge:
             grace=signal.grace + self.policy.old_pod,
         )
 
-    def _of_signal(self, target: Object, signal: Signal, view: View) -> Diagnosis:
-        chain = [describe(target), *_path(target, signal, view)]
+    def _of_trouble(self, target: Object, trouble: _Trouble, look: _Look) -> Diagnosis:
+        signal, name = trouble.signal, describe(target)
+        chain = [name, *_path(target, signal, look.view)]
         cause = f"cannot get ready: {signal.subject} {signal.cause}"
-        if signal.subject == describe(target):
+        if signal.subject == name:
             cause = signal.cause
-        return Diagnosis(
-            signal.code, describe(target), cause, signal.evidence, signal.hint, signal, chain, str(target["kind"])
-        )
+        certain = trouble.certain if trouble.certain <= look.now else None
+        return Diagnosis(signal.code, name, cause, signal.evidence, signal.hint, signal, chain, str(target["kind"]),
+                         since=trouble.since, certain=certain)  # fmt: skip
 
     def _of_rule(
         self, target: Object, live: Object | None, readiness: Readiness, signals: list[Signal], view: View
@@ -473,20 +510,46 @@ def _blame_claims(signal: Signal, pod: Mapping[str, Any], view: View) -> list[Si
     return found
 
 
-def _distinct(signals: list[Signal]) -> list[Signal]:
-    """One signal for each kind of trouble: forty pods that lack one Secret are one trouble."""
-    first: dict[tuple[str, str], Signal] = {}
-    count: dict[tuple[str, str], int] = {}
-    for signal in signals:
-        key = (signal.code, signal.container)
-        first.setdefault(key, signal)
-        count[key] = count.get(key, 0) + 1
+@dataclasses.dataclass(frozen=True)
+class _Trouble:
+    """A signal in time.
+
+    :param certain: when it is to condemn its target.
+    """
+
+    signal: Signal
+    since: float
+    certain: float
+
+
+def _within_budget(troubles: list[_Trouble], failed_pods: int) -> list[_Trouble]:
+    """Let pods in trouble condemn their target only once there are more of them than the budget has room for."""
+    first: dict[str, float] = {}
+    for trouble in troubles:
+        if trouble.signal.pod is not None:
+            uid = _pod_uid(trouble.signal)
+            first[uid] = min(trouble.certain, first.get(uid, NEVER))
+    spent = sorted(first.values())[failed_pods] if len(first) > failed_pods else NEVER
     return [
-        dataclasses.replace(signal, cause=f"{signal.cause}, and so do {count[key] - 1} more")
-        if count[key] > 1
-        else signal
-        for key, signal in first.items()
+        dataclasses.replace(trouble, certain=max(trouble.certain, spent)) if trouble.signal.pod is not None else trouble
+        for trouble in troubles
     ]
+
+
+def _distinct(troubles: list[_Trouble], now: float) -> list[_Trouble]:
+    """One for each kind of trouble: forty pods that lack one Secret are one trouble."""
+    alike: dict[tuple[bool, str, str], list[_Trouble]] = {}
+    for trouble in troubles:
+        key = (trouble.certain <= now, trouble.signal.code, trouble.signal.container)
+        alike.setdefault(key, []).append(trouble)
+    found = []
+    for first, *others in alike.values():
+        if others:
+            signal = dataclasses.replace(first.signal, cause=f"{first.signal.cause}, and so do {len(others)} more")
+            since = min(trouble.since for trouble in (first, *others))
+            first = _Trouble(signal, since, min(trouble.certain for trouble in (first, *others)))
+        found.append(first)
+    return found
 
 
 def _pods(live: Object, view: View) -> Iterator[tuple[Object, bool]]:

@@ -15,6 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import (
+    Reference,
+    of_mount,
+    reference,
+)
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import (
     event_count,
     event_text,
@@ -33,8 +38,10 @@ class Policy:
         number).
     :param failed_pods: pods of one workload that may be in permanent trouble without condemning it (a number).
     :param image: errors of pulling that are neither "not found" nor "denied".
-    :param config: a missing Secret or ConfigMap, which an operator may be about to create; kubelet looks again after
-        some 10 to 15 s.
+    :param config: something missing that somebody may be about to make: a Secret, a ConfigMap or a key of one, a claim,
+        a ServiceAccount ... When it ends, the API is asked whether it has come.
+    :param operator: the same where an operator makes the pods, and what they need.
+    :param unasked: the same where the API may not be asked: kubelet looks again only after 10 to 15 s.
     :param start: a container that can't be created or started.
     :param schedule: a pod for which there is no node.
     :param scale_up: the same while one is being added.
@@ -52,7 +59,9 @@ class Policy:
     max_restarts: int = 3
     failed_pods: int = 0
     image: float = 90.0
-    config: float = 30.0
+    config: float = 10.0
+    operator: float = 30.0
+    unasked: float = 30.0
     start: float = 45.0
     schedule: float = 60.0
     scale_up: float = 600.0
@@ -78,6 +87,7 @@ class Signal:
         likely reason when the deadline passes.
     :param container: whose log tells more; empty if none does.
     :param previous: whether that log is the one of the container's last run.
+    :param lacks: what is said to be missing.
     """
 
     code: str
@@ -90,6 +100,7 @@ class Signal:
     pod: Mapping[str, Any] | None = None
     container: str = ""
     previous: bool = False
+    lacks: Reference | None = None
 
 
 NOT_FOUND = re.compile(
@@ -225,11 +236,11 @@ def _unschedulable(pod: Object, events: list[Object], policy: Policy, arriving: 
         cause = "is held back by a scheduling gate"
         yield Signal("scheduling_gated", _key(pod, "schedule"), _name(pod), cause, message, grace=NEVER, pod=pod)
         return
-    missing = MISSING_CLAIM.search(message)
-    if missing:
-        cause, hint = f"waits for claim {missing[1]}, which does not exist", "create it, or correct its name"
+    claim = reference(message, str(pod["metadata"].get("namespace") or ""))
+    if claim is not None and claim.kind == "PersistentVolumeClaim":
+        cause, hint = f"waits for claim {claim.name}, which does not exist", "create it, or correct its name"
         key = _key(pod, "claim")
-        yield Signal("claim_missing", key, _name(pod), cause, message, hint, policy.config, pod)
+        yield Signal("claim_missing", key, _name(pod), cause, message, hint, policy.config, pod, lacks=claim)
         return
     newest = newest_event(events, *GROWING, *NOT_GROWING)
     nominated = str((pod.get("status") or {}).get("nominatedNodeName") or "")
@@ -258,9 +269,6 @@ def _unschedulable(pod: Object, events: list[Object], policy: Policy, arriving: 
         grace,
         pod,
     )
-
-
-MISSING_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
 
 def _container_signals(
@@ -315,31 +323,12 @@ def _container_signals(
         yield from _crash(pod, container, name, subject, events, policy, memory)
 
 
-MISSING_REFERENCE = re.compile(r"""(?i)(secret|configmap) "?([\w./-]+?)"? not found""")
-MISSING_KEY = re.compile(r"(?i)couldn't find key (\S+) in (Secret|ConfigMap) ([\w./-]+)")
-
-
-def missing_reference(message: str) -> tuple[str, str]:
-    """Kind and name of the Secret or ConfigMap that a message says is missing, or lacks a key; empty if none."""
-    found = MISSING_REFERENCE.search(message)
-    if found:
-        kind, name = found[1], found[2]
-    else:
-        found = MISSING_KEY.search(message)
-        if not found:
-            return "", ""
-        kind, name = found[2], found[3]
-    return {"secret": "Secret", "configmap": "ConfigMap"}[kind.lower()], name.rpartition("/")[2]
-
-
 def _config(pod: Object, name: str, subject: str, message: str, policy: Policy) -> Signal:
     key = _key(pod, name, "config")
-    kind, missing = missing_reference(message)
-    if missing:
-        absent = MISSING_KEY.search(message)
-        cause = f"lacks key {absent[1]} of {kind} {missing}" if absent else f"lacks {kind} {missing}"
-        hint = f"create the {kind}, or correct the reference"
-        return Signal("config_missing", key, subject, cause, message, hint, policy.config, pod)
+    lacks = reference(message, str(pod["metadata"].get("namespace") or ""))
+    if lacks is not None:
+        cause, hint = f"lacks {lacks.shown}", f"create the {lacks.kind}, or correct the reference"
+        return Signal("config_missing", key, subject, cause, message, hint, policy.config, pod, lacks=lacks)
     if "failed to sync" in message and "cache" in message:
         return Signal("config_missing", key, subject, "waits for its configuration", message, grace=NEVER, pod=pod)
     if "runAsNonRoot" in message or "run as root" in message:
@@ -458,21 +447,17 @@ def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> t
 
 
 def _sandbox(pod: Object, events: list[Object], policy: Policy) -> Iterator[Signal]:
+    """What keeps a pod from having its volumes and its network: events, which nothing takes back."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    if any(item.get("type") == "PodReadyToStartContainers" and item.get("status") == "True" for item in conditions):
+        return
+    pulling = newest_event(events, "Pulling")
+    begun = event_time(pulling) if pulling else ""
     mount = newest_event(events, "FailedMount", "FailedAttachVolume", "FailedMapVolume")
-    if mount:
-        absent = "not found" in event_text(mount) or "non-existent" in event_text(mount)
-        yield Signal(
-            "config_missing" if absent else "mount",
-            _key(pod, "mount"),
-            _name(pod),
-            "cannot mount a volume",
-            event_text(mount),
-            "create the Secret or ConfigMap, or correct the reference" if absent else "see the volume and its driver",
-            policy.config if absent else policy.sandbox,
-            pod,
-        )
+    if mount and event_time(mount) >= begun:
+        yield _mount(pod, event_text(mount), policy)
     sandbox = newest_event(events, "FailedCreatePodSandBox")
-    if sandbox and event_count(sandbox) > 1:
+    if sandbox and event_count(sandbox) > 1 and event_time(sandbox) >= begun:
         yield Signal(
             "sandbox",
             _key(pod, "sandbox"),
@@ -483,6 +468,16 @@ def _sandbox(pod: Object, events: list[Object], policy: Policy) -> Iterator[Sign
             policy.sandbox,
             pod,
         )
+
+
+def _mount(pod: Object, message: str, policy: Policy) -> Signal:
+    lacks = of_mount(message, pod)
+    if lacks is None:
+        cause, hint = "cannot mount a volume", "see the volume and its driver"
+        return Signal("mount", _key(pod, "mount"), _name(pod), cause, message, hint, policy.sandbox, pod)
+    cause, hint = f"cannot mount a volume: it lacks {lacks.shown}", f"create the {lacks.kind}, or correct the reference"
+    key = _key(pod, "mount", lacks.shown)
+    return Signal("config_missing", key, _name(pod), cause, message, hint, policy.config, pod, lacks=lacks)
 
 
 def _not_ready(pod: Object, events: list[Object], policy: Policy) -> Iterator[Signal]:

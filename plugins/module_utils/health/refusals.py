@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object, describe
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import reference
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import NEVER, Policy, Signal
 from ansible_collections.groundwork.platform.plugins.module_utils.health.rules import pod_ready
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import (
@@ -161,7 +162,8 @@ def refusals(owner: Object, view: View, policy: Policy, server_now: float | None
         grace, progress = NEVER, "room"
     # Each new pod, and each change of what is hoped for, begins the grace anew.
     key = (uid, "create", reason.code, progress)
-    return [Signal(reason.code, key, describe(owner), reason.cause, message, hint, grace)]
+    lacks = reference(message, str(owner["metadata"].get("namespace") or "")) if grace < NEVER else None
+    return [Signal(reason.code, key, describe(owner), reason.cause, message, hint, grace, lacks=lacks)]
 
 
 def _complete(owner: Mapping[str, Any]) -> bool:

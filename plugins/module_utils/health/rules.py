@@ -110,7 +110,7 @@ class Rules:
         if kind in STATIC:
             return READY
         if kind in RULES:
-            return (_conventions(obj) if _is_custom(kind) else None) or RULES[kind](obj, view)
+            return (_conventions(obj) if is_custom(kind) else None) or RULES[kind](obj, view)
         return _custom(obj, view)
 
 
@@ -124,7 +124,7 @@ def has_state(kind: Kind) -> bool:
     return Rules().has_state(kind)
 
 
-def _is_custom(kind: Kind) -> bool:
+def is_custom(kind: Kind) -> bool:
     """Whether a kind is no part of Kubernetes itself."""
     group = kind[0]
     return ("." in group and not group.endswith(".k8s.io")) or group == "gateway.networking.k8s.io"

@@ -24,7 +24,7 @@ _POD_STATUS = (
     "phase", "reason", "message", "conditions", "containerStatuses", "initContainerStatuses", "nominatedNodeName",
 )  # fmt: skip
 _CONTAINER_STATUS = ("name", "image", "ready", "started", "restartCount", "state", "lastState")
-_VOLUME = ("secret", "configMap", "persistentVolumeClaim", "projected", "ephemeral")
+_SOURCES = ("secret", "configMap", "persistentVolumeClaim", "projected", "ephemeral")
 _EVENT = (
     "apiVersion", "kind", "reason", "message", "note", "type", "count", "series", "lastTimestamp", "eventTime",
     "deprecatedLastTimestamp", "deprecatedCount",
@@ -61,7 +61,7 @@ class Slimmer:
         for name in ("initContainers", "containers"):
             if spec.get(name):
                 kept[name] = [_only(item, _CONTAINER) for item in spec[name]]
-        volumes = [_only(item, _VOLUME) for item in spec.get("volumes") or [] if _matters(item)]
+        volumes = [_only(item, ("name", *_SOURCES)) for item in spec.get("volumes") or [] if _matters(item)]
         if volumes:
             kept["volumes"] = volumes
         shared = self._specs.setdefault(json.dumps(kept, sort_keys=True), kept)
@@ -81,8 +81,10 @@ def _only(mapping: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 def _matters(volume: Mapping[str, Any]) -> bool:
     """Whether a volume comes from an object that may be missing; every pod has one with its account's token."""
     if "projected" in volume:
-        return any("secret" in item for item in (volume["projected"] or {}).get("sources") or [])
-    return any(name in volume for name in _VOLUME)
+        sources = (volume["projected"] or {}).get("sources") or []
+        own = not any("serviceAccountToken" in item for item in sources)
+        return any("secret" in item or ("configMap" in item and own) for item in sources)
+    return any(name in volume for name in _SOURCES)
 
 
 def _event(event: Object) -> Object | None:

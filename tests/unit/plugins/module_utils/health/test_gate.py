@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Object
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import Unreachable
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster_transport import ApiError, Unreachable
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health.checks import (
     Check,
@@ -80,17 +80,91 @@ def test_it_returns_as_soon_as_all_is_ready() -> None:
     assert 30.2 <= verdict.seconds <= 30.5
 
 
-@pytest.mark.parametrize(
-    ("message", "grace"),
-    [('secret "db" not found', Policy().config), ("couldn't find key url in ConfigMap n/db", Policy().config)],
-)
-def test_what_may_heal_is_told_when_its_grace_ends(message: str, grace: float) -> None:
-    simulation = Simulation(*with_set(API), pod(API))
-    broken = pod(API, containerStatuses=[container(waiting("CreateContainerConfigError", message))])
-    simulation.at(10, broken)
+def lacks(of: Object, message: str, number: int = 0) -> Object:
+    """A pod whose container cannot be configured."""
+    return pod(of, number, containerStatuses=[container(waiting("CreateContainerConfigError", message))])
+
+
+NO_SECRET, NO_KEY = 'secret "db" not found', "couldn't find key url in ConfigMap n/db"
+
+
+def asked(simulation: Simulation) -> list[str]:
+    return [path for path in simulation.asked if path.startswith("/api")]
+
+
+@pytest.mark.parametrize("message", [NO_SECRET, NO_KEY])
+def test_what_is_missing_is_told_when_its_grace_ends_and_the_api_knows_nothing_of_it(message: str) -> None:
+    api = workload("api", replicas=40)
+    simulation = Simulation(*with_set(api))
+    simulation.at(10, *(lacks(api, message, number) for number in range(40)))
+    failure, seconds = condemned(simulation, api)
+    assert failure.code == "config_missing"
+    assert 10 + Policy().config <= seconds < 12 + Policy().config
+    # Once, for forty pods; and no log tells more.
+    assert len(asked(simulation)) == 1
+
+
+@pytest.mark.parametrize(("message", "data"), [(NO_SECRET, {}), (NO_KEY, {"url": "x"})])
+def test_what_has_come_meanwhile_is_left_to_the_kubelet_to_find(message: str, data: dict[str, str]) -> None:
+    simulation = Simulation(*with_set(API), lacks(API, message))
+    simulation.call(6, lambda: simulation.secrets.update({"db": {"data": data}}))
+    # For volumes it looks again after up to two minutes.
+    simulation.at(120, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+    assert len(asked(simulation)) == 1
+
+
+def test_a_key_that_an_object_still_lacks_condemns() -> None:
+    simulation = Simulation(*with_set(API), lacks(API, NO_KEY))
+    simulation.secrets["db"] = {"data": {"uri": "x"}}
+    failure, seconds = condemned(simulation, API)
+    assert "lacks key url of ConfigMap db" in failure.sentence
+    assert Policy().config <= seconds < Policy().config + 2
+
+
+def test_whoever_may_not_ask_goes_by_the_grace_alone() -> None:
+    forbidden = ApiError("forbidden", "Secret n/db", "is forbidden", status=403)
+    simulation = Simulation(*with_set(API), lacks(API, NO_SECRET))
+    simulation.refusals["db"] = forbidden
     failure, seconds = condemned(simulation, API)
     assert failure.code == "config_missing"
-    assert 10 + grace <= seconds < 12 + grace
+    assert Policy().unasked <= seconds < Policy().unasked + 2
+    simulation = Simulation(*with_set(API), lacks(API, NO_SECRET))
+    simulation.refusals["db"] = forbidden
+    simulation.at(Policy().unasked - 1, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+    assert len(asked(simulation)) == 1
+
+
+def test_without_an_answer_nobody_is_condemned_until_there_is_one() -> None:
+    simulation = Simulation(*with_set(API), lacks(API, NO_SECRET))
+    simulation.refusals["db"] = Unreachable("unreachable", "API server", "does not answer")
+    simulation.call(60, simulation.refusals.clear)
+    failure, seconds = condemned(simulation, API)
+    assert failure.code == "config_missing"
+    assert 60 <= seconds < 63
+    assert len(asked(simulation)) < 60
+
+
+def test_an_operator_that_makes_the_pods_has_time_for_what_they_need() -> None:
+    prometheus = custom("monitoring.coreos.com/v1", "Prometheus", "main")
+    store = workload("store", "StatefulSet")
+    store["metadata"]["ownerReferences"] = [{"uid": "Prometheus-main", "kind": "Prometheus", "controller": True}]
+    failure, seconds = condemned(Simulation(prometheus, store, lacks(store, NO_SECRET)), prometheus)
+    assert failure.object == "Prometheus n/main"
+    assert Policy().operator <= seconds < Policy().operator + 2
+
+
+def test_the_value_of_a_secret_that_was_asked_for_is_nowhere() -> None:
+    value = base64.b64encode(b"s3cr3t-that-is-there").decode()
+    simulation = Simulation(*with_set(API), lacks(API, "couldn't find key password in Secret n/db"))
+    simulation.secrets["db"] = {"data": {"user": value}}
+    with simulated(simulation, [API], options=Options()) as gate, pytest.raises(GateFailed) as caught:
+        gate.run()
+    kept = repr([vars(gate), vars(gate.judge), gate.judge.answers])
+    for output in (json.dumps(caught.value.as_dict()), caught.value.sentence, str(simulation.told), kept):
+        assert value not in output
+        assert "s3cr3t-that-is-there" not in output
 
 
 def test_without_any_progress_the_wait_ends_and_says_why() -> None:
@@ -162,6 +236,19 @@ def test_what_never_stays_ready_is_unsteady() -> None:
     assert seconds == pytest.approx(120)
 
 
+def test_what_gets_ready_with_the_deadline_is_healthy() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(60, workload("api", ready=True), ready_pod(API))
+    assert run(simulation, API, timeout=60).healthy
+
+
+def test_what_is_certain_at_the_deadline_is_told_for_its_cause() -> None:
+    simulation = Simulation(*with_set(API), pod(API))
+    simulation.at(60, pod(API, containerStatuses=[container(waiting("InvalidImageName"))]))
+    failure, _seconds = condemned(simulation, API, timeout=60)
+    assert failure.code == "image_invalid"
+
+
 def test_one_that_flaps_at_the_deadline_says_so() -> None:
     simulation = Simulation(*with_set(workload("api", ready=True)), ready_pod(API))
     simulation.at(20, workload("api"))
@@ -218,6 +305,20 @@ def test_a_database_that_is_only_slow_condemns_nobody() -> None:
     simulation.at(100, ready_pod(DB), workload("db", "StatefulSet", ready=True), endpoints("db"))
     assert run(simulation, DB, service("db"), *apps).healthy
     assert any("app-0 waits for StatefulSet db" in line for _moment, line in simulation.told)
+
+
+def test_all_pods_that_crashed_for_want_of_a_database_get_a_fresh_start() -> None:
+    (app,) = broken_apps(1)
+    app["spec"]["replicas"] = 3
+    simulation = Simulation(*with_set(DB, app), service("db"), endpoints("db", ready=False), pod(DB))
+    for number in range(3):
+        simulation.log[(f"app-0-{number}", "main")] = [REFUSED]
+        simulation.at(30 + number, pod(app, number, phase="Running", containerStatuses=[crashing(5)]))
+        simulation.at(150, ready_pod(app, number))
+    simulation.at(100, ready_pod(DB), workload("db", "StatefulSet", ready=True), endpoints("db"))
+    done = {"updatedReplicas": 3, "replicas": 3, "availableReplicas": 3}
+    simulation.at(150, {**app, "status": {**app["status"], **done}})
+    assert run(simulation, DB, service("db"), app).healthy
 
 
 def test_who_goes_on_crashing_with_the_database_there_is_condemned_after_a_new_budget() -> None:

@@ -169,7 +169,11 @@ def test_a_scheduling_gate_is_somebodys_will() -> None:
 
 def test_a_claim_that_does_not_exist() -> None:
     message = '0/3 nodes are available: persistentvolumeclaim "data" not found.'
-    lasts(Scene(API, pod(API, conditions=[{**UNSCHEDULED[0], "message": message}])), "claim_missing", POLICY.config)
+    scene = Scene(API, pod(API, conditions=[{**UNSCHEDULED[0], "message": message}]))
+    lasts(scene, "claim_missing", POLICY.config)
+    # It has come, and the scheduler has not looked again.
+    scene.put(custom("v1", "PersistentVolumeClaim", "data", {}, {"phase": "Pending"}))
+    assert scene.doomed(POLICY.config + 1) == []
 
 
 CLAIMED = workload("api", volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
@@ -205,10 +209,49 @@ def test_a_claim_that_has_lost_its_volume_condemns_its_pod_at_once() -> None:
     lasts(Scene(CLAIMED, claim, pod(CLAIMED, conditions=UNSCHEDULED)), "claim_lost", 0)
 
 
+KEYS = workload(
+    "api",
+    volumes=[
+        {"name": "tls", "secret": {"secretName": "web", "items": [{"key": "tls.crt", "path": "crt"}]}},
+        {"name": "all", "projected": {"sources": [{"configMap": {"name": "a", "items": [{"key": "x", "path": "x"}]}},
+                                                  {"configMap": {"name": "b", "items": [{"key": "y", "path": "y"}]}}]}},
+    ],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "lacks"),
+    [
+        ('MountVolume.SetUp failed for volume "tls" : secret "web" not found', "Secret web"),
+        ('MountVolume.SetUp failed for volume "tls" : references non-existent secret key: tls.crt',
+         "key tls.crt of Secret web"),
+        ('MountVolume.SetUp failed for volume "all" : configmap references non-existent config key: y',
+         "key y of ConfigMap b"),
+    ],
+)  # fmt: skip
+def test_a_volume_that_lacks_something_says_what(message: str, lacks: str) -> None:
+    target = pod(KEYS, containerStatuses=[container(waiting("ContainerCreating"))])
+    scene = Scene(KEYS, target, event(target, "FailedMount", message))
+    lasts(scene, "config_missing", POLICY.config)
+    assert lacks in scene.look(NEVER).doomed[0].cause
+
+
+@pytest.mark.parametrize("told", ["event", "condition"])
+def test_a_mount_and_a_sandbox_that_failed_before_the_image_is_pulled_are_history(told: str) -> None:
+    conditions = [{"type": "PodReadyToStartContainers", "status": "True"}] if told == "condition" else []
+    target = pod(API, conditions=conditions, containerStatuses=[container(waiting("ContainerCreating"))])
+    scene = Scene(API, target, event(target, "FailedMount", "timed out"), event(target, "FailedCreatePodSandBox", "x"))
+    if told == "event":
+        assert scene.look(0).likely[0].code == "mount"
+        scene.put(event(target, "Pulling", 'Pulling image "api:1"', "Normal", at="2026-01-01T00:00:20Z"))
+    assert scene.doomed(NEVER) == []
+
+
 @pytest.mark.parametrize(
     ("reason", "message", "code", "grace"),
     [
         ("FailedMount", 'MountVolume.SetUp failed: secret "tls" not found', "config_missing", POLICY.config),
+        ("FailedMount", "driver name x.csi not found in the list of registered CSI drivers", "mount", POLICY.sandbox),
         ("FailedMount", "timed out waiting for the condition", "mount", POLICY.sandbox),
         ("FailedAttachVolume", "Multi-Attach error for volume", "mount", POLICY.sandbox),
         ("FailedCreatePodSandBox", "network plugin is not ready", "sandbox", POLICY.sandbox),
