@@ -1,8 +1,8 @@
 """Two clusters for the whole session.
 
 Molecule makes and removes the first; the tests look deeper at what it left running. The second is for tests that
-want a node and the system's database, and leave the system itself alone: so the two can be used at the same time, each
-by a process of its own.
+want a node, the system's database, or the system in trouble: so the two can be used at the same time, each by a process
+of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEEP = "GROUNDWORK_E2E_KEEP"
 # Molecule's own choice is shared by all checkouts whose folders have the same name.
 FOLDER = ROOT / ".cache" / "molecule"
 # Files whose tests use the second cluster.
-SECOND = {"test_catalogue", "test_interrupted", "test_migration"}
+SECOND = {"test_catalogue", "test_faults", "test_interrupted", "test_migration"}
 
 
 class ByCluster(LoadScopeScheduling):

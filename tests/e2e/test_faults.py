@@ -47,73 +47,71 @@ def answers(deployment: Deployment) -> None:
     assert deployment.http("/detections", photograph).json["count"] == sum(truth.values())
 
 
-def test_a_pod_deleted_during_a_deploy(deployment: Deployment) -> None:
-    process = deployment.start("site.yml", "--limit=medical_inventory", changing("pod"))
-    victim = deployment.pods("api")[0]["metadata"]["name"]
+def test_a_pod_deleted_during_a_deploy(second: Deployment) -> None:
+    process = second.start("site.yml", "--limit=medical_inventory", changing("pod"))
+    victim = second.pods("api")[0]["metadata"]["name"]
     time.sleep(8)
-    deployment.kubectl("delete", "pod", victim, "--namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
-    for pod in deployment.pods("api"):
-        deployment.kubectl(
+    second.kubectl("delete", "pod", victim, "--namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
+    for pod in second.pods("api"):
+        second.kubectl(
             "delete", "pod", pod["metadata"]["name"], "--namespace", NAMESPACE, "--wait=false", "--ignore-not-found"
         )
-    run = deployment.finish(process)
+    run = second.finish(process)
     print(f"deploy with every api pod deleted: {run.recap}")
-    released(deployment, run, "pod")
-    answers(deployment)
+    released(second, run, "pod")
+    answers(second)
 
 
-def test_the_api_server_killed_during_a_deploy(deployment: Deployment) -> None:
-    process = deployment.start("site.yml", "--limit=medical_inventory", changing("apiserver"))
+def test_the_api_server_killed_during_a_deploy(second: Deployment) -> None:
+    process = second.start("site.yml", "--limit=medical_inventory", changing("apiserver"))
     killed = []
     for pause in (4, 5, 5):
         time.sleep(pause)
-        pid = daemon(deployment, "kube-apiserver")
+        pid = daemon(second, "kube-apiserver")
         if pid and pid not in killed:
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
-    run = deployment.finish(process)
+    run = second.finish(process)
     print(f"deploy with {len(killed)} kills of the API server: {run.recap}")
     assert len(killed) >= 2
-    released(deployment, run, "apiserver")
-    answers(deployment)
+    released(second, run, "apiserver")
+    answers(second)
 
 
-def test_the_database_primary_restarted_during_a_deploy(deployment: Deployment) -> None:
-    eventually("the database is whole", lambda: whole(deployment), timeout=180, every=2)
-    primary = deployment.primary()
-    process = deployment.start("site.yml", "--limit=medical_inventory", changing("database"))
+def test_the_database_primary_restarted_during_a_deploy(second: Deployment) -> None:
+    eventually("the database is whole", lambda: whole(second), timeout=180, every=2)
+    primary = second.primary()
+    process = second.start("site.yml", "--limit=medical_inventory", changing("database"))
     time.sleep(3)
-    deployment.kubectl("delete", "pod", primary, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1")
-    run = deployment.finish(process)
-    print(f"deploy with the primary {primary} deleted: {run.recap}; now {deployment.primary()}")
-    released(deployment, run, "database")
-    answers(deployment)
+    second.kubectl("delete", "pod", primary, "--namespace", NAMESPACE, "--wait=false", "--grace-period=1")
+    run = second.finish(process)
+    print(f"deploy with the primary {primary} deleted: {run.recap}; now {second.primary()}")
+    released(second, run, "database")
+    answers(second)
 
 
-def test_photographs_are_stored_again_after_the_primary_dies(deployment: Deployment) -> None:
-    eventually("the database is whole", lambda: whole(deployment), timeout=180, every=2)
-    photograph, _truth = deployment.photograph(seed=time.monotonic_ns() % 2**31, items=2)
-    primary = deployment.primary()
-    deployment.kubectl(
-        "delete", "pod", primary, "--namespace", NAMESPACE, "--wait=false", "--grace-period=0", "--force"
-    )
+def test_photographs_are_stored_again_after_the_primary_dies(second: Deployment) -> None:
+    eventually("the database is whole", lambda: whole(second), timeout=180, every=2)
+    photograph, _truth = second.photograph(seed=time.monotonic_ns() % 2**31, items=2)
+    primary = second.primary()
+    second.kubectl("delete", "pod", primary, "--namespace", NAMESPACE, "--wait=false", "--grace-period=0", "--force")
     died = time.monotonic()
     statuses: list[tuple[float, int]] = []
 
     def stored_by_another() -> bool:
-        statuses.append((time.monotonic() - died, deployment.http("/detections", photograph).status))
-        return statuses[-1][1] in {200, 201} and deployment.primary() != primary
+        statuses.append((time.monotonic() - died, second.http("/detections", photograph).status))
+        return statuses[-1][1] in {200, 201} and second.primary() != primary
 
     eventually("another primary stores a photograph", stored_by_another, timeout=120, every=0.2)
     refused = [f"{when:.1f} s: {status}" for when, status in statuses if status not in {200, 201}]
-    print(f"{primary} died; {deployment.primary()} stores after {statuses[-1][0]:.1f} s; refused meanwhile: {refused}")
+    print(f"{primary} died; {second.primary()} stores after {statuses[-1][0]:.1f} s; refused meanwhile: {refused}")
 
 
-def test_the_declared_release_comes_back(deployment: Deployment) -> None:
+def test_the_declared_release_comes_back(second: Deployment) -> None:
     """What the tests above changed by an override is undone by a run without it, and then nothing is left to do."""
-    eventually("the database is whole", lambda: whole(deployment), timeout=180, every=2)
-    run = deployment.play("site.yml", "--limit=medical_inventory")
+    eventually("the database is whole", lambda: whole(second), timeout=180, every=2)
+    run = second.play("site.yml", "--limit=medical_inventory")
     print(f"back: {run.recap} in {run.seconds:.0f} s")
-    assert deployment.play("site.yml", "--limit=medical_inventory").changed == 0
-    names = {item["name"] for pod in deployment.pods("api") for item in pod["spec"]["containers"][0]["env"]}
+    assert second.play("site.yml", "--limit=medical_inventory").changed == 0
+    names = {item["name"] for pod in second.pods("api") for item in pod["spec"]["containers"][0]["env"]}
     assert "E2E_RELEASE" not in names
