@@ -1,7 +1,8 @@
 """InfluxDB: points go in as line protocol and a range of them comes back, whichever version serves.
 
-Version 2 knows tokens, organisations and buckets, version 1 users, databases and retention policies: `INFLUX_BUCKET`
-is `database/policy` in both, since version 2 reads a bucket's name so itself, and both answer InfluxQL on `/query`.
+Two back ends: a user with a password writes to a database and retention policy (`/write`: version 1, and version 2 for
+users that can write and query and nothing else), a token to a bucket (`/api/v2/write`). `INFLUX_BUCKET` is
+`database/policy` for both, as version 2 reads a bucket's name itself, and InfluxQL on `/query` is answered to both.
 A point has its time from the start, so that a batch that is sent twice is stored once and may always be tried again.
 """
 
@@ -175,7 +176,7 @@ class Transport:
 
 
 def _authorization(settings: InfluxSettings) -> str:
-    if settings.version == 2:
+    if settings.token:
         return f"Token {settings.token}"
     return "Basic " + base64.b64encode(f"{settings.user}:{settings.password}".encode()).decode()
 
@@ -193,7 +194,7 @@ def _reason(status: int, answer: Any) -> str:
 
 
 class Backend:
-    """What both versions do alike, and `write_path`, in which they differ."""
+    """What both do alike, and `_write_path`, in which they differ."""
 
     def __init__(self, settings: InfluxSettings) -> None:
         self._settings, self._transport = settings, Transport(settings)
@@ -253,16 +254,16 @@ class Backend:
         self._transport.close()
 
 
-class Version1(Backend):
-    """Databases and retention policies."""
+class User(Backend):
+    """Writes to a database and retention policy."""
 
     def _write_path(self) -> str:
         database, _, policy = self._settings.bucket.partition("/")
         return "/write?" + urlencode({"db": database, "rp": policy})
 
 
-class Version2(Backend):
-    """Organisations and buckets."""
+class Token(Backend):
+    """Writes to a bucket of an organisation."""
 
     def _write_path(self) -> str:
         return "/api/v2/write?" + urlencode({"org": self._settings.org, "bucket": self._settings.bucket})
@@ -280,8 +281,8 @@ class Influx:
 
     def __init__(self, settings: InfluxSettings, backend: Backend | None = None) -> None:
         self._settings = settings
-        versions: dict[int, type[Backend]] = {1: Version1, 2: Version2}
-        self._backend = backend or (versions[settings.version](settings) if settings.url else None)
+        kind = Token if settings.token else User
+        self._backend = backend or (kind(settings) if settings.url else None)
         self._threads = ThreadPoolExecutor(_CONNECTIONS, "influx")
         self._queue: deque[bytes] = deque()
         self._changed = threading.Condition()
@@ -335,17 +336,15 @@ class Influx:
         tags: Mapping[str, str] | None = None,
         fields: Iterable[str] = (),
         limit: int = 10_000,
-        long_term: bool = False,
+        copy: str = "",
     ) -> list[Point]:
         """The points from `start` up to, not including, `stop` (nanoseconds since 1970), by time.
 
         `tags` are values that they must have, `fields` those to read (all where none is named). Of more than `limit`
-        the newest come. `long_term` reads averages, which are kept longer, under the fields' own names. Whole numbers
+        the newest come. `copy` names averages, which are kept longer; they have the fields' own names. Whole numbers
         come as int, whatever was written. Raises Problem 503 while InfluxDB is away.
         """
-        return await self._in_thread(
-            lambda: self.read_blocking(measurement, start, stop, tags, fields, limit, long_term)
-        )
+        return await self._in_thread(lambda: self.read_blocking(measurement, start, stop, tags, fields, limit, copy))
 
     def read_blocking(
         self,
@@ -355,19 +354,16 @@ class Influx:
         tags: Mapping[str, str] | None = None,
         fields: Iterable[str] = (),
         limit: int = 10_000,
-        long_term: bool = False,
+        copy: str = "",
     ) -> list[Point]:
         """What `read` does, for code that is in a thread already."""
         backend = self._require()
-        bucket = self._settings.long_term_bucket if long_term else self._settings.bucket
-        if not bucket:
-            raise Problem(404, "influx_no_long_term", "no averages are kept here: INFLUX_LONG_TERM_BUCKET is not set")
-        prefix = _COMPUTED if long_term and self._settings.version == 1 else ""
+        prefix = _COMPUTED if copy and self._settings.version == 1 else ""
         columns = ", ".join(_identifier(prefix + name) for name in fields) or "*"
         conditions = [f"time >= {start:d}", f"time < {stop:d}"]
         conditions += [f"{_identifier(name)} = {_literal(value)}" for name, value in sorted((tags or {}).items())]
-        database, _, policy = bucket.partition("/")
-        source = ".".join(_identifier(name) for name in (database, policy, measurement))
+        database, _, policy = self._settings.bucket.partition("/")
+        source = ".".join(_identifier(name) for name in (database, copy or policy, measurement))
         # Every name and value in it is quoted: version 2 takes no bound parameters.
         statement = (
             f"SELECT {columns} FROM {source} WHERE {' AND '.join(conditions)} "  # noqa: S608

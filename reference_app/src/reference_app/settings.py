@@ -19,16 +19,15 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class InfluxSettings:
-    """How InfluxDB is reached: version 2 takes `org` and `token`, version 1 `user` and `password`.
+    """How InfluxDB is reached: by `user` and `password`, or by `org` and `token`, which version 1 does not know.
 
-    Buckets are `database/policy` in both. `queue` counts points; `deadline` and `timeout` are seconds.
+    Buckets are `database/policy` for both. `queue` counts points; `deadline` and `timeout` are seconds.
     """
 
     version: int = 2
     url: str = ""
     ca: str = ""
     bucket: str = ""
-    long_term_bucket: str = ""
     org: str = ""
     token: str = field(default="", repr=False)
     user: str = ""
@@ -129,24 +128,22 @@ def _influx(environment: Mapping[str, str], get: _Reader) -> InfluxSettings:
             f"the environment's INFLUX_URL must be http://host:port or https://..., not {url.geturl()!r}"
         )
     version = get.integer("INFLUX_VERSION", defaults.version, 1, 2)
-    needed = [
-        "INFLUX_BUCKET",
-        *(("INFLUX_ORG", "INFLUX_TOKEN") if version == 2 else ("INFLUX_USER", "INFLUX_PASSWORD")),
-    ]
+    token = environment.get("INFLUX_TOKEN", "")
+    if token and version == 1:
+        raise SettingsError("the environment sets INFLUX_TOKEN, and InfluxDB 1 has no tokens: set INFLUX_USER instead")
+    needed = ["INFLUX_BUCKET", *(["INFLUX_ORG"] if token else ["INFLUX_USER", "INFLUX_PASSWORD"])]
     if missing := [name for name in needed if not environment.get(name)]:
-        raise SettingsError(f"the environment lacks {', '.join(missing)}, which InfluxDB {version} needs")
-    for name in ("INFLUX_BUCKET", "INFLUX_LONG_TERM_BUCKET"):
-        bucket = environment.get(name, "")
-        if bucket and not all(bucket.partition("/")):
-            raise SettingsError(f"the environment's {name} must be database/policy, not {bucket!r}")
+        raise SettingsError(f"the environment lacks {', '.join(missing)}, which InfluxDB needs")
+    bucket = environment["INFLUX_BUCKET"]
+    if not all(bucket.partition("/")):
+        raise SettingsError(f"the environment's INFLUX_BUCKET must be database/policy, not {bucket!r}")
     return InfluxSettings(
         version=version,
         url=url.geturl(),
         ca=environment.get("INFLUX_CA", ""),
-        bucket=environment["INFLUX_BUCKET"],
-        long_term_bucket=environment.get("INFLUX_LONG_TERM_BUCKET", ""),
+        bucket=bucket,
         org=environment.get("INFLUX_ORG", ""),
-        token=environment.get("INFLUX_TOKEN", ""),
+        token=token,
         user=environment.get("INFLUX_USER", ""),
         password=environment.get("INFLUX_PASSWORD", ""),
         queue=get.integer("INFLUX_QUEUE", defaults.queue, 1, 10_000_000),

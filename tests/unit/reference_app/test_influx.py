@@ -16,8 +16,9 @@ from reference_app.settings import InfluxSettings, SettingsError, read
 from reference_app import influx, metrics
 from tests.support.http_script import Asked, Said, Script, serve
 
-ONE = InfluxSettings(version=1, bucket="shop/raw", long_term_bucket="shop/hourly", user="app", password="pa:ss")
-TWO = InfluxSettings(version=2, bucket="shop/raw", long_term_bucket="shop/hourly", org="acme", token="t0ken")
+ONE = InfluxSettings(version=1, bucket="shop/raw", user="app", password="pa:ss")
+TWO = dataclasses.replace(ONE, version=2)
+TOKEN = InfluxSettings(version=2, bucket="shop/raw", org="acme", token="t0ken")
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +190,7 @@ def test_without_a_url_offered_points_are_forgotten_and_the_rest_says_why() -> N
     client.close()
 
 
-@pytest.fixture(params=[ONE, TWO], ids=["v1", "v2"])
+@pytest.fixture(params=[ONE, TWO, TOKEN], ids=["v1", "v2", "token"])
 def client(request: pytest.FixtureRequest) -> Iterator[tuple[Influx, Script]]:
     with serve(lambda _asked: Said(204)) as script:
         made = Influx(dataclasses.replace(request.param, url=script.url, deadline=60))
@@ -202,12 +203,12 @@ def impatient(made: Influx) -> Influx:
     return Influx(dataclasses.replace(made._settings, deadline=0))
 
 
-def test_each_version_is_asked_in_its_own_way(client: tuple[Influx, Script]) -> None:
+def test_user_and_token_are_asked_each_in_their_own_way(client: tuple[Influx, Script]) -> None:
     made, script = client
     made.write_blocking(Point("m", {"x": 1.0}, {}, 7))
     (asked,) = script.asked
     assert asked.lines == ["m x=1.0 7"]
-    if made._settings.version == 1:
+    if not made._settings.token:
         assert (asked.path, asked.query) == ("/write", {"db": "shop", "rp": "raw"})
         assert asked.headers["authorization"] == "Basic YXBwOnBhOnNz"
     else:
@@ -337,7 +338,7 @@ def test_averages_have_the_fields_own_names(client: tuple[Influx, Script]) -> No
     column = "mean_x" if one else "x"
     series = [{"name": "m", "columns": ["time", column], "values": [[3, 2.5]]}]
     script.answer = lambda _asked: Said(200, {"results": [{"statement_id": 0, "series": series}]})
-    assert made.read_blocking("m", 0, 9, fields=["x"], long_term=True) == [Point("m", {"x": 2.5}, {}, 3)]
+    assert made.read_blocking("m", 0, 9, fields=["x"], copy="hourly") == [Point("m", {"x": 2.5}, {}, 3)]
     assert script.asked[0].query["q"].split(" WHERE ")[0] == f'SELECT "{column}" FROM "shop"."hourly"."m"'  # noqa: S608
 
 
@@ -366,7 +367,7 @@ def test_readiness_needs_the_database_itself(client: tuple[Influx, Script]) -> N
 ENVIRONMENT = {"INFLUX_URL": "http://influx:8086", "INFLUX_BUCKET": "shop/raw"}
 
 
-def test_settings_of_each_version() -> None:
+def test_settings_of_each_kind() -> None:
     two = read({**ENVIRONMENT, "INFLUX_ORG": "acme", "INFLUX_TOKEN": "t"})
     assert (two.influx.version, two.influx.url, two.influx.org) == (2, "http://influx:8086", "acme")
     assert "influxdb" in two.ready_at_start
@@ -382,10 +383,10 @@ def test_settings_of_each_version() -> None:
     [
         ({"INFLUX_URL": "influx:8086"}, "INFLUX_URL must be http://host:port"),
         ({"INFLUX_VERSION": "3"}, "INFLUX_VERSION must be a number from 1 to 2"),
-        ({"INFLUX_TOKEN": ""}, "lacks INFLUX_TOKEN, which InfluxDB 2 needs"),
-        ({"INFLUX_VERSION": "1"}, "lacks INFLUX_USER, INFLUX_PASSWORD, which InfluxDB 1 needs"),
+        ({"INFLUX_TOKEN": ""}, "lacks INFLUX_USER, INFLUX_PASSWORD, which InfluxDB needs"),
+        ({"INFLUX_ORG": ""}, "lacks INFLUX_ORG, which InfluxDB needs"),
+        ({"INFLUX_VERSION": "1"}, "sets INFLUX_TOKEN, and InfluxDB 1 has no tokens"),
         ({"INFLUX_BUCKET": "shop"}, "INFLUX_BUCKET must be database/policy"),
-        ({"INFLUX_LONG_TERM_BUCKET": "/hourly"}, "INFLUX_LONG_TERM_BUCKET must be database/policy"),
     ],
 )
 def test_settings_that_cannot_work_are_named(change: dict[str, str], why: str) -> None:
