@@ -208,6 +208,29 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {request
     assert (again.number, again.restores) == (4, 2)
 
 
+def test_what_belongs_to_the_data_is_left_alone_by_a_rollback(shop: Shop) -> None:
+    def setup(name: str, image: str) -> Object:
+        return load(f"""
+kind: Job
+apiVersion: batch/v1
+metadata: {{name: {name}, annotations: {{groundwork.platform/on-rollback: stays}}}}
+spec:
+  suspend: true
+  template: {{spec: {{restartPolicy: Never, containers: [{{name: setup, image: "{image}"}}]}}}}
+""")[0]
+
+    def jobs() -> set[str]:
+        found = shop.cluster.list(shop.cluster.resource("batch/v1", "Job"), shop.namespace).items
+        return {job["metadata"]["name"] for job in found}
+
+    shop.release([*manifests("1"), setup("first", "setup:1"), setup("common", "setup:1")])
+    shop.release([*manifests("2"), setup("second", "setup:2"), setup("common", "setup:1")])
+    assert jobs() == {"second", "common"}
+    shop.releases().rollback()
+    assert shop.image() == "shop/api:1"
+    assert jobs() == {"common"}, "the first one would bring the data back to what it was"
+
+
 def test_a_failed_release_goes_back_by_itself(shop: Shop) -> None:
     shop.release(manifests("1"))
     behave(shop, ":2")

@@ -53,6 +53,8 @@ from ansible_collections.groundwork.platform.plugins.module_utils.version import
 
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", True)
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", False)
+ON_ROLLBACK = "groundwork.platform/on-rollback"
+"""Annotation of what has brought data to a form that no return takes back; its value is ``stays``."""
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another run that makes a release of the same system."""
 LOST = "lock_lost"
@@ -91,6 +93,7 @@ class Wanted:
     :param source: digest of the system's file.
     :param by: what the play knows of who releases.
     :param restores: number of the release that is returned to.
+    :param left: what is part of it and stays as it is now, whatever that is.
     """
 
     stages: Stages
@@ -100,6 +103,7 @@ class Wanted:
     source: str = ""
     by: dict[str, Any] = dataclasses.field(default_factory=dict)
     restores: int = 0
+    left: list[Object] = dataclasses.field(default_factory=list)
 
     def objects(self) -> list[Object]:
         """What is brought in here."""
@@ -373,7 +377,7 @@ class Releases:
                 earlier += self.store.load(record).objects()
             except Failure as failure:
                 notes.append(f"what release {record.number} had cannot be removed: {failure.sentence}")
-        now = [obj for stage in wanted.stages.values() for obj in stage]
+        now = [*(obj for stage in wanted.stages.values() for obj in stage), *wanted.left]
         surplus, more = leftovers.sorted_out(self.cluster, leftovers.surplus(earlier, now))
         surplus += self._stray(wanted, earlier)
         if not surplus:
@@ -466,7 +470,10 @@ class Releases:
     def _runs_already(self, target: Record) -> bool:
         """Whether all images of a release run now: then they run on the schema as it is."""
         running = self._running_images()
-        return all(images.references([obj]) <= running.get(_workload_name(obj), set()) for obj in target.objects())
+        return all(
+            images.references([obj]) <= running.get(_workload_name(obj), set())
+            for obj in target.objects() if not _of_data(obj)
+        )  # fmt: skip
 
     def _target(self, records: Sequence[Record], to: int) -> Record:
         numbers = ", ".join(str(record.number) for record in records)
@@ -505,7 +512,7 @@ class Releases:
         known = {name: value for name, value in found.items() if value is not None}
         return Wanted(
             stages, tuple(stages), target.strategies, {**known, "action": "unchanged"} if known else {},
-            target.source, dict(by), target.effective,
+            target.source, dict(by), target.effective, [obj for obj in target.objects() if self._stays(obj)],
         )  # fmt: skip
 
     def _stays(self, obj: Object) -> bool:
@@ -514,7 +521,7 @@ class Releases:
         if obj["kind"] == "Secret" and self.cluster.get(sealing.SECRETS, name, self._home(obj)) is None:
             raise Failure("secret_gone", describe(obj), "is gone, and its values are not in the record",
                           hint="make it again, then roll back")  # fmt: skip
-        return obj["kind"] in ("Secret", "Namespace", "PersistentVolumeClaim")
+        return obj["kind"] in ("Secret", "Namespace", "PersistentVolumeClaim") or _of_data(obj)
 
     def _restored(self, obj: Object) -> Object:
         """An object with its values that look like credentials, and no smaller than its data has become."""
@@ -565,6 +572,10 @@ class Releases:
                 record.outcome = ROLLED_BACK
                 self.store.save(record)
             return
+
+
+def _of_data(obj: Mapping[str, Any]) -> bool:
+    return (obj["metadata"].get("annotations") or {}).get(ON_ROLLBACK) == "stays"
 
 
 def _workload_name(obj: Mapping[str, Any]) -> str:
