@@ -48,7 +48,7 @@ PACKAGES = {
         "util-linux",
     ),
     # What the tests start on loopback, by themselves.
-    "test": ("git", "nginx-light", "postgresql", "prometheus", "redis-server"),
+    "test": ("git", "influxdb", "influxdb-client", "nginx-light", "postgresql", "prometheus", "redis-server"),
 }
 HEARTBEAT = 4.0
 STARTED = time.monotonic()

@@ -20,6 +20,8 @@ Manifest = dict[str, Any]
 MANAGER = "groundwork.platform"
 INITIAL_REPLICAS = "groundwork.platform/initial-replicas"
 """Replicas that a workload is created with where an autoscaler owns the number afterwards."""
+ON_ROLLBACK = "groundwork.platform/on-rollback"
+"""``stays`` on what has brought data to a form that no return to an earlier release takes back."""
 CONFIG_CHECKSUM = "groundwork.platform/config-checksum"
 """On pod templates: changes, and so rolls the pods, when a ConfigMap that they mount does."""
 

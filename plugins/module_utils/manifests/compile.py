@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests import (
     foundation,
+    influxdb,
     migration,
     network,
     patches,
@@ -27,7 +28,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests.comm
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.withheld import withheld
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, SystemInvalid
 from ansible_collections.groundwork.platform.plugins.module_utils.model.system import Loaded, load, subject
-from ansible_collections.groundwork.platform.plugins.module_utils.model.types import PostgreSQL, Redis, System
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import InfluxDB, PostgreSQL, Redis, System
 
 
 @dataclasses.dataclass(slots=True)
@@ -172,7 +173,13 @@ def _foundation(context: Context) -> list[Manifest]:
 
 
 def _secrets(context: Context) -> list[dict[str, Any]]:
-    return [redis.redis_secret(context, store) for store in context.system.stores.values() if isinstance(store, Redis)]
+    secrets: list[dict[str, Any]] = []
+    for store in context.system.stores.values():
+        if isinstance(store, Redis):
+            secrets.append(redis.redis_secret(context, store))
+        elif isinstance(store, InfluxDB):
+            secrets.append(influxdb.influxdb_secret(context, store))
+    return secrets
 
 
 def _stores(context: Context) -> list[Manifest]:
@@ -182,6 +189,8 @@ def _stores(context: Context) -> list[Manifest]:
             objects += postgresql.postgresql_objects(context, store)
         elif isinstance(store, Redis):
             objects += redis.redis_objects(context, store)
+        else:
+            objects += influxdb.influxdb_objects(context, store)
     return objects
 
 

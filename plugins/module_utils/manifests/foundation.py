@@ -16,6 +16,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.types im
     Amount,
     AnyStore,
     Component,
+    InfluxDB,
     PostgreSQL,
     Redis,
     Resources,
@@ -24,6 +25,9 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.types im
 
 _MEBIBYTE = 1024**2
 _NOTHING = Resources(Amount(0, 0), Amount(0, 0), Amount(0, 0))
+_SMALL = Amount(16 * _MEBIBYTE, 64 * _MEBIBYTE)
+INFLUXDB_SETUP = Resources(Amount(50, 500), Amount(32 * _MEBIBYTE, 128 * _MEBIBYTE), _SMALL)
+"""Of the pod that sets an InfluxDB store up."""
 HELPER_PODS = 5
 """Pods beside those of the system's own parts: whoever publishes a model, a debugging shell, an operator's job."""
 
@@ -62,6 +66,8 @@ def parts(context: Context) -> Iterator[Part]:
         yield Part(component.scaling.largest + surge, component.resources, devices=devices)
     for store in system.stores.values():
         yield _store(store)
+        if isinstance(store, InfluxDB):
+            yield Part(1, INFLUXDB_SETUP)
     for volume in system.volumes.values():
         yield Part(0, _NOTHING, claims=1, size=volume.size)
     if system.migration is not None:
@@ -131,7 +137,11 @@ def service_accounts(context: Context) -> list[Manifest]:
     """One for each part, without a token: nothing of ours speaks to the API server."""
     system = context.system
     labels = {name: workloads.labels_of(context, component) for name, component in system.components.items()}
-    labels |= {name: context.labels(name, "cache") for name, store in system.stores.items() if isinstance(store, Redis)}
+    for name, store in system.stores.items():
+        if isinstance(store, Redis):
+            labels[name] = context.labels(name, "cache")
+        elif isinstance(store, InfluxDB):
+            labels |= {part: context.labels(part, "timeseries") for part in (name, f"{name}-setup")}
     if system.migration is not None:
         component = system.components[system.migration.component]
         labels[migration.NAME] = migration.labels_of(context, component)

@@ -14,6 +14,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.types im
     Component,
     InfluxDB,
     PostgreSQL,
+    Redis,
 )
 
 POSTGRESQL_PORT = 5432
@@ -28,10 +29,13 @@ def network_policies(context: Context) -> list[Manifest]:
     system = context.system
     policies = [_deny_all(context), _allow_dns(context)]
     policies += [_component(context, component) for component in system.components.values()]
-    policies += [
-        _postgresql(context, store) if isinstance(store, PostgreSQL) else _server(context, store)
-        for store in system.stores.values()
-    ]
+    for store in system.stores.values():
+        if isinstance(store, PostgreSQL):
+            policies.append(_postgresql(context, store))
+        elif isinstance(store, InfluxDB):
+            policies += _influxdb(context, store)
+        else:
+            policies.append(_redis(context, store))
     if system.migration is not None:
         policies.append(_migration(context))
     return policies
@@ -131,15 +135,25 @@ def _migration(context: Context) -> Manifest:
     return _policy(context, migration.NAME, context.selector(migration.NAME), [], _to_targets(context, stores))
 
 
-def _server(context: Context, store: AnyStore) -> Manifest:
+def _redis(context: Context, store: Redis) -> Manifest:
     """Clients, and nobody else."""
     return _policy(
         context,
         store.name,
         store_labels(context, store),
-        _rules("from", clients_of(context, store.name), [store_port(store)]),
+        _rules("from", clients_of(context, store.name), [REDIS_PORT]),
         [],
     )
+
+
+def _influxdb(context: Context, store: InfluxDB) -> list[Manifest]:
+    """Clients and the setup, which reaches nothing else."""
+    own, setup = store_labels(context, store), context.selector(f"{store.name}-setup")
+    clients = [*clients_of(context, store.name), setup]
+    return [
+        _policy(context, store.name, own, _rules("from", clients, [INFLUXDB_PORT]), []),
+        _policy(context, f"{store.name}-setup", setup, [], _rules("to", [own], [INFLUXDB_PORT])),
+    ]
 
 
 def _postgresql(context: Context, store: PostgreSQL) -> Manifest:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
-from ansible_collections.groundwork.platform.plugins.module_utils.model.types import AnyStore, PostgreSQL, Redis
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import (
+    AnyStore,
+    InfluxDB,
+    PostgreSQL,
+    Redis,
+)
 
 CERTIFICATES = "/etc/groundwork/{store}-ca"
 """Folder in which a component finds the certificate authority of a PostgreSQL store, as ca.crt."""
@@ -126,6 +131,8 @@ def store_environment(context: Context, names: tuple[str, ...]) -> list[Manifest
             environment += _postgresql(store)
         elif isinstance(store, Redis):
             environment += _redis(store)
+        else:
+            environment += _influxdb(store)
     return environment
 
 
@@ -143,6 +150,11 @@ def store_volumes(context: Context, names: tuple[str, ...]) -> tuple[list[Manife
 
 def redis_secret(store: Redis) -> str:
     """Name of the Secret with a Redis store's password."""
+    return f"{store.name}-auth"
+
+
+def influxdb_secret(store: InfluxDB) -> str:
+    """Name of the Secret with an InfluxDB store's passwords."""
     return f"{store.name}-auth"
 
 
@@ -168,6 +180,18 @@ def _redis(store: Redis) -> list[Manifest]:
         _value(f"{store.env_prefix}_HOST", store.name),
         _value(f"{store.env_prefix}_PORT", "6379"),
         _secret(f"{store.env_prefix}_PASSWORD", redis_secret(store), "password"),
+    ]
+
+
+def _influxdb(store: InfluxDB) -> list[Manifest]:
+    """A user that can write and query one database and nothing else, in both versions."""
+    prefix = store.env_prefix
+    return [
+        _value(f"{prefix}_VERSION", store.version),
+        _value(f"{prefix}_URL", f"http://{store.name}:8086"),
+        _value(f"{prefix}_BUCKET", f"{store.database}/{store.RAW}"),
+        _value(f"{prefix}_USER", "app"),
+        _secret(f"{prefix}_PASSWORD", influxdb_secret(store), "password"),
     ]
 
 

@@ -16,7 +16,6 @@ from ansible_collections.groundwork.platform.plugins.module_utils.manifests.capa
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import (
     AnyStore,
     Component,
-    InfluxDB,
     PostgreSQL,
     Redis,
     System,
@@ -27,7 +26,6 @@ UNDERIVED = {
     "database_scaling": "the number of instances stays at the least",
     "extensions": "the database has none of its extensions",
     "hibernation": "the environment never sleeps",
-    "influxdb": "the store does not run, and components that talk to it get no address",
     "maintenance": "nothing of it is planned by the collection",
     "outside": "network policies refuse what is outside",
     "pooler": "components connect to the primary itself",
@@ -129,8 +127,6 @@ def _store(store: AnyStore) -> Iterator[tuple[str, str]]:
         yield f"stores.{store.name}.priority", "priority"
     if isinstance(store, PostgreSQL):
         yield from _postgresql(store)
-    elif isinstance(store, InfluxDB):
-        yield f"StatefulSet/{store.name}", "influxdb"
     elif isinstance(store, Redis) and store.mode == "cluster":
         yield f"StatefulSet/{store.name}", "redis_cluster"
     elif isinstance(store, Redis) and store.mode == "sentinel":

@@ -82,12 +82,14 @@ def _redis(common: Plain, data: Plain) -> types.Redis:
 def _influxdb(common: Plain, data: Plain, namespace: str) -> types.InfluxDB:
     return types.InfluxDB(
         **common,
-        bucket=data.get("bucket") or _identifier(namespace),
+        version=data["version"],
+        database=data.get("database") or _identifier(namespace),
         retention=seconds(data["retention"]),
         downsampling={
             name: types.Downsampling(seconds(copy["every"]), seconds(copy["keep"]))
             for name, copy in sorted(data["downsampling"].items())
         },
+        shorter_retention=data["shorter_retention"],
         env_prefix=data["env_prefix"],
     )
 

@@ -24,7 +24,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.quantiti
     seconds,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
-from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount
+from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount, InfluxDB
 
 Plain = dict[str, Any]
 Path: TypeAlias = "tuple[str | int, ...]"
@@ -42,8 +42,10 @@ DERIVED_ENV = {
         "PGSSLROOTCERT",
     ),
     "redis": ("{prefix}_HOST", "{prefix}_PORT", "{prefix}_PASSWORD"),
-    "influxdb": ("{prefix}_URL", "{prefix}_BUCKET", "{prefix}_TOKEN"),
+    "influxdb": ("{prefix}_VERSION", "{prefix}_URL", "{prefix}_BUCKET", "{prefix}_USER", "{prefix}_PASSWORD"),
 }
+# What stores add to their name for Services and the like.
+SUFFIXES = {"postgresql": ("-rw", "-ro", "-r"), "redis": ("-nodes",), "influxdb": ("-nodes", "-setup")}
 RESERVED_PATHS = ("/tmp", "/etc/groundwork", "/proc", "/sys", "/dev")  # noqa: S108 - a path in a container
 RESERVED_NAMES = {
     "migrate": "the migration",
@@ -51,6 +53,8 @@ RESERVED_NAMES = {
     "default-deny": "the network policy that denies everything else",
     "allow-dns": "the network policy that allows DNS",
 }
+SHORTEST_RETENTION = 3600
+"""Seconds; InfluxDB refuses shorter ones."""
 LONGEST_POLICY = 1800
 """Seconds; the autoscaler refuses longer periods."""
 LONGEST_STABILIZATION = 3600
@@ -114,7 +118,7 @@ class Checks:
         """Components and stores share the names of Services, and so does what stores make for themselves."""
         taken = dict(RESERVED_NAMES)
         for name, store in self.stores.items():
-            suffixes = ("-rw", "-ro", "-r") if store["type"] == "postgresql" else ("-nodes",)
+            suffixes = SUFFIXES.get(store["type"], ())
             taken.update({name + suffix: f"the store {name}" for suffix in suffixes})
         for section, more in (("stores", {}), ("components", {name: f"the store {name}" for name in self.stores})):
             users = {**taken, **more}
@@ -307,6 +311,8 @@ class Checks:
                 seen[value] = name
 
     def _store(self, path: Path, store: Plain) -> Iterator[Problem]:
+        if store["type"] == "influxdb":
+            yield from self._retention(path, store)
         if store["type"] != "postgresql":
             return
         instances = store["instances"]
@@ -317,6 +323,23 @@ class Checks:
         for key in ("database", "owner"):
             if store.get(key, "") in ("postgres", "template0", "template1", "streaming_replica"):
                 yield self._problem((*path, key), store[key], "a name that PostgreSQL does not use itself")
+
+    def _retention(self, path: Path, store: Plain) -> Iterator[Problem]:
+        """InfluxDB's own bounds, and averages that outlive what they are made of."""
+        retention = seconds(store["retention"])
+        if retention < SHORTEST_RETENTION or retention % 3600:
+            yield self._problem((*path, "retention"), store["retention"], "whole hours, at least 1h")
+        for name, copy in store["downsampling"].items():
+            at: Path = (*path, "downsampling", name)
+            every, keep = seconds(copy["every"]), seconds(copy["keep"])
+            if name == InfluxDB.RAW:
+                yield self._problem(at, f'the name "{name}"', "one that the points themselves do not use")
+            if not 60 <= every <= retention // 2:
+                expected = f"at least 1m, and at most half of the {store['retention']} that points are kept"
+                yield self._problem((*at, "every"), copy["every"], expected)
+            if keep <= retention or keep % 3600:
+                expected = f"whole hours, and more than the {store['retention']} that points themselves are kept"
+                yield self._problem((*at, "keep"), copy["keep"], expected)
 
     def _migration(self) -> Iterator[Problem]:
         migration = self.data.get("migration")

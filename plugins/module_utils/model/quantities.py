@@ -45,6 +45,14 @@ def milliseconds(text: str) -> int:
     return int(text[:-2]) if text.endswith("ms") else seconds(text) * 1000
 
 
+def duration_text(amount: int) -> str:
+    """Seconds in the largest unit up to hours that needs no fraction."""
+    for unit in ("h", "m"):
+        if amount and amount % _SECONDS[unit] == 0:
+            return f"{amount // _SECONDS[unit]}{unit}"
+    return f"{amount}s"
+
+
 def cpu_text(amount: int) -> str:
     """Millicores in the form to which the API server brings them."""
     return str(amount // 1000) if amount % 1000 == 0 else f"{amount}m"

@@ -9,7 +9,7 @@ Defaults are the schema's; nothing here has any. CPU is in millicores, memory an
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 Env = dict[str, str]
 
@@ -344,7 +344,7 @@ class Redis(Store):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Downsampling:
-    """A coarser copy of a bucket: one point for so many seconds, kept for so many."""
+    """Averages over so many seconds, kept for so many."""
 
     every: int
     keep: int
@@ -352,15 +352,21 @@ class Downsampling:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InfluxDB(Store):
-    """InfluxDB.
+    """InfluxDB, rendered by the collection.
 
     :param retention: seconds for which points are kept as they came.
-    :param downsampling: coarser copies, by name.
+    :param downsampling: averages, by name.
+    :param shorter_retention: what becomes of a time that is shorter than the one in force.
     """
 
-    bucket: str
+    RAW: ClassVar[str] = "raw"
+    """The policy that holds points as they came; averages have one of their own name."""
+
+    version: Literal["1", "2"]
+    database: str
     retention: int
     downsampling: dict[str, Downsampling]
+    shorter_retention: Literal["refuse", "delete"]
     env_prefix: str
 
 

@@ -29,6 +29,8 @@ URL_PATH_OR_NOTHING = r"^(/[A-Za-z0-9._~/-]*)?$"
 LABEL_KEY = r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 DATABASE_NAME = r"^[a-z_][a-z0-9_]{0,62}$"
+# InfluxDB keeps names that begin with an underscore for itself.
+SERIES_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 METRIC = r"^[a-z][a-z0-9_]{0,99}$"
 FILE_NAME = r"^[A-Za-z0-9][-._A-Za-z0-9]{0,100}$"
 HEADER = r"^[\x20-\x7e]*$"

@@ -12,6 +12,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.com
     ENV_PREFIX,
     IMAGE,
     NAME,
+    SERIES_NAME,
     Schema,
     choice,
     cron,
@@ -70,10 +71,10 @@ def _kind(name: str) -> Schema:
     return {"description": "The kind of store.", "title": name, "const": name}
 
 
-def _env_prefix(default: str) -> Schema:
+def _env_prefix(default: str, variable: str) -> Schema:
     return text(
-        f"What its variables begin with in components that talk to it, as in {default}_HOST. A component that talks to "
-        "two stores of a kind needs two.",
+        f"What its variables begin with in components that talk to it, as in {default}_{variable}. A component that "
+        "talks to two stores of a kind needs two.",
         "upper-case letters, digits and underscores",
         ENV_PREFIX,
         default=default,
@@ -264,7 +265,7 @@ def _redis() -> Schema:
             "keepalive": duration(
                 "How often a silent connection is asked whether it is still there.", default="60s", examples=["60s"]
             ),
-            "env_prefix": _env_prefix("REDIS"),
+            "env_prefix": _env_prefix("REDIS", "HOST"),
         },
         required=["type"],
     )
@@ -272,33 +273,47 @@ def _redis() -> Schema:
 
 def _influxdb() -> Schema:
     return keys(
-        "InfluxDB, for time series.",
+        "InfluxDB, one server for time series.",
         {
             "type": _kind("influxdb"),
             **_common(),
-            "bucket": text(
-                "Bucket, or database of version 1, for the application. Default: the namespace, with underscores.",
+            "version": choice(
+                "Its major version. A volume of the other one is left as it is, and the store begins empty beside it.",
+                "1",
+                "2",
+                default="2",
+            ),
+            "database": text(
+                "Database for the application; buckets of version 2 are named database/policy. Default: the namespace, "
+                "with underscores.",
                 _A_DATABASE_NAME,
-                DATABASE_NAME,
+                SERIES_NAME,
                 examples=["metrics"],
             ),
             "retention": duration("How long points are kept as they came.", default="30d", examples=["30d"]),
             "downsampling": mapping(
-                "Coarser copies for the long term, by name.",
+                "Averages for the long term, by name, which is that of their policy.",
                 keys(
                     "One copy.",
                     {
-                        "every": duration("Time that one point of it stands for.", examples=["1h"]),
+                        "every": duration("Time that one average stands for.", examples=["1h"]),
                         "keep": duration("How long it is kept.", examples=["365d"]),
                     },
                     required=["every", "keep"],
                 ),
-                DATABASE_NAME,
+                SERIES_NAME,
                 _A_DATABASE_NAME,
                 default={},
                 examples=[{"hourly": {"every": "1h", "keep": "365d"}}],
             ),
-            "env_prefix": _env_prefix("INFLUXDB"),
+            "shorter_retention": choice(
+                "What becomes of a time that is shorter than the one in force: it is refused, or applied, which "
+                "deletes what is older.",
+                "refuse",
+                "delete",
+                default="refuse",
+            ),
+            "env_prefix": _env_prefix("INFLUX", "URL"),
         },
         required=["type"],
     )

@@ -40,7 +40,8 @@ def test_every_image_of_the_components_has_a_stand_in():
     components = yaml.safe_load((ROOT / "roles/components/vars/main.yml").read_text())["components"]
     published = {ref for component in components.values() for ref in component.get("images", {}).values()}
     stands_for = {ref for image in definitions.images.values() for ref in image.stands_for}
-    assert published - stands_for == set()
+    # Debian has no version 2 of InfluxDB: local environments name version 1, which has a stand-in.
+    assert published - stands_for == {components["influxdb"]["images"]["influxdb"]}
 
 
 @pytest.mark.parametrize(
