@@ -48,7 +48,7 @@ PACKAGES = {
         "util-linux",
     ),
     # What the tests start on loopback, by themselves.
-    "test": ("git", "influxdb", "influxdb-client", "nginx-light", "postgresql", "prometheus", "redis-server"),
+    "test": ("curl", "git", "influxdb", "influxdb-client", "nginx-light", "postgresql", "prometheus", "redis-server"),
 }
 HEARTBEAT = 4.0
 STARTED = time.monotonic()

@@ -22,16 +22,23 @@ PASSWORD = "a-secret-of-the-application"
 TOKEN = "a-token-of-the-administrator"
 
 
-def compiled(version: str, **store: Any) -> list[dict[str, Any]]:
-    """The objects of a store ``series`` that the component api talks to."""
+def stages(version: str, namespace: str = "shop", **store: Any) -> dict[str, Any]:
+    """A compilation with a store ``series`` that the component api talks to."""
     overrides = {
+        "namespace": namespace,
         "components": {"api": {"talks_to": ["postgres", "redis", "series"]}},
         "stores": {"series": {"type": "influxdb", "version": version, "database": "shop", **store}},
     }
-    result = compile_system(
+    result: dict[str, Any] = compile_system(
         "medical_inventory", [medical_inventory.ROOT / "systems"], "local", overrides, {}, medical_inventory.PINS
-    )
-    return medical_inventory.objects(result)
+    )["stages"]
+    return result
+
+
+def compiled(version: str, **store: Any) -> list[dict[str, Any]]:
+    """The objects that the store consists of."""
+    found: list[dict[str, Any]] = stages(version, **store)["stores"]
+    return found
 
 
 def data(objects: list[dict[str, Any]], name: str) -> dict[str, str]:
@@ -59,8 +66,6 @@ def run_setup(folder: Path, port: int, objects: list[dict[str, Any]], timeout: f
     for name, text in data(objects, "series-setup").items():
         for old, new in (
             ("/tmp", f"{place}/tmp"),
-            ("/etc/groundwork/influxdb-setup", f"{place}/files"),
-            ("/etc/groundwork/influxdb-auth", f"{place}/auth"),
             ("sleep 2", "sleep 0.1"),
         ):
             text = text.replace(old, new)
@@ -71,7 +76,13 @@ def run_setup(folder: Path, port: int, objects: list[dict[str, Any]], timeout: f
     environment = {one["name"]: one["value"] for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
     done = subprocess.run(
         ["/bin/sh", str(place / "files" / "setup.sh")],
-        env={**environment, "SERVER": "127.0.0.1", "PORT": str(port), "PATH": os.environ["PATH"]},
+        env={
+            **environment,
+            "AUTH": f"{place}/auth",
+            "SERVER": "127.0.0.1",
+            "PORT": str(port),
+            "PATH": os.environ["PATH"],
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

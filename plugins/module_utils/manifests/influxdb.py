@@ -214,6 +214,7 @@ def _setup_pod(context: Context, store: InfluxDB) -> Manifest:
         "SERVER": store.name,
         "PORT": str(PORT),
         "DATABASE": store.database,
+        "AUTH": influxdb_setup.AUTH,
         "SHORTER": store.shorter_retention,
     }
     return {

@@ -95,11 +95,10 @@ from(bucket: "{source}")
 
 _COMMON = r"""#!/bin/sh
 # Written by groundwork.platform. Brings users, retention and downsampling of $DATABASE on $SERVER to what the system's
-# file says. Run again it changes nothing.
+# file says. Run again it changes nothing. $AUTH is the folder with the passwords.
 set -eu
 umask 077
-FOLDER=/etc/groundwork/influxdb-setup
-AUTH=/etc/groundwork/influxdb-auth
+FOLDER=$(dirname "$0")
 
 say() { printf '%s\n' "$*"; }
 
