@@ -526,7 +526,7 @@ class Watcher:
                     continue
                 denied = error.status in (401, 403, 404, 405) and not error.transient
                 self._report("DENIED" if denied else "LOST", error)
-                delay = self._pause(max(delay, error.retry_after or (1.0 if denied else 0.0)))
+                delay = self._pause(max(delay, 1.0) if denied else delay, error.retry_after or 0.0)
             except Failure as error:
                 self._report("LOST", error)
                 delay = self._pause(delay)
@@ -573,8 +573,9 @@ class Watcher:
         if not self._stopped.is_set():
             self._sink(event)
 
-    def _pause(self, delay: float) -> float:
-        self._stopped.wait(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+    def _pause(self, delay: float, least: float = 0.0) -> float:
+        """Wait, at least as long as the server asks for; return how long to wait the next time."""
+        self._stopped.wait(max(delay * random.uniform(0.8, 1.2), least))  # noqa: S311 - jitter
         return min(delay * 2, 5.0)
 
 

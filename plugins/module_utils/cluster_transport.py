@@ -192,17 +192,23 @@ class Transport:
         body: Any = None,
         content_type: str = "application/json",
         patience: float | None = None,
+        timeout: float = READ_TIMEOUT,
     ) -> Any:
         """Send one request, and again after transient errors until patience ends; return the decoded JSON.
 
         All that is sent through here is idempotent or guarded by a resourceVersion, so that sending it twice is safe.
 
         :param patience: seconds; the transport's own by default, 0 tries once.
+        :param timeout: seconds for each try.
         :raises ApiError: the server refused.
         :raises Unreachable: no answer within the patience.
         """
         data = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
-        text = self._retrying(lambda: self._send(method, path, query, data, content_type).body, method, path, patience)
+
+        def attempt() -> Any:
+            return self._send(method, path, query, data, content_type, timeout=timeout).body
+
+        text = self._retrying(attempt, method, path, patience)
         return json.loads(text) if text else None
 
     def text(

@@ -207,8 +207,19 @@ failure:
       description: Last events about the pod.
       type: list
       elements: str
+    first_seen:
+      description: Seconds from the beginning to when this was first seen.
+      type: float
+    certain:
+      description:
+        - Seconds from the beginning to when this was certain, which is at once or when its grace was over.
+        - Empty for what only explains why a deadline has passed.
+      type: float
+    seconds:
+      description: Seconds from the beginning to the verdict.
+      type: float
     all:
-      description: All reasons, roots first, each with the fields above.
+      description: All reasons, roots first, each with the fields above but the seconds.
       type: list
       elements: dict
 """

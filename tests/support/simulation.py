@@ -39,6 +39,8 @@ class Simulation:
         """Whatever is asked for by name, with its data."""
         self.refusals: dict[str, Failure] = {}
         """Names that are not told, and why."""
+        self.delays: dict[str, float] = {}
+        """Seconds until an answer."""
         self.denied: set[str] = set()
         """Kinds that may not be watched."""
         self.asked: list[str] = []
@@ -86,6 +88,7 @@ class Simulation:
     def request(self, method: str, path: str, **_more: Any) -> Any:
         self.asked.append(path)
         name = path.rpartition("/")[2]
+        self.time += self.delays.get(name, 0.0)
         if name in self.refusals:
             raise self.refusals[name]
         found = self.secrets.get(name)

@@ -17,6 +17,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
     Unreachable,
 )
 from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Diagnosis
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import ANSWER
 from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import (
     plain_values_of,
     redact,
@@ -140,7 +141,7 @@ class Evidence:
         try:
             path = _SECRETS.path(namespace, name)
             # Not for long: the API server has just answered others.
-            secret: Object = self._cluster.transport.request("GET", path, patience=1.0)
+            secret: Object = self._cluster.transport.request("GET", path, patience=1.0, timeout=ANSWER)
         except (ApiError, Unreachable):
             return []
         return list(values_of(secret or {}))

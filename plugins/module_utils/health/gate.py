@@ -9,18 +9,18 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
+from ansible_collections.groundwork.platform.plugins.module_utils.cluster import ApiError, Cluster, Object, Unreachable
 from ansible_collections.groundwork.platform.plugins.module_utils.errors import Failure
 from ansible_collections.groundwork.platform.plugins.module_utils.health import checks
 from ansible_collections.groundwork.platform.plugins.module_utils.health.causes import RUNTIME, Causes
 from ansible_collections.groundwork.platform.plugins.module_utils.health.evidence import SHOWN, Evidence
 from ansible_collections.groundwork.platform.plugins.module_utils.health.judge import Assessment, Diagnosis, Judge
-from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import ask
+from ansible_collections.groundwork.platform.plugins.module_utils.health.missing import ANSWER, ask
 from ansible_collections.groundwork.platform.plugins.module_utils.health.options import Options
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
 from ansible_collections.groundwork.platform.plugins.module_utils.health.redact import redact
 from ansible_collections.groundwork.platform.plugins.module_utils.health.view import kind_of
-from ansible_collections.groundwork.platform.plugins.module_utils.health.watching import SEARCH, Watching
+from ansible_collections.groundwork.platform.plugins.module_utils.health.watching import CATCH_UP, SEARCH, Watching
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 
 LOST_PATIENCE = 120.0
@@ -31,6 +31,10 @@ QUIET = 0.05
 """Seconds between two judgements at least, so that a flood of events is judged together."""
 ASK_AGAIN = 2.0
 """Seconds until the API is asked once more whether something exists, when it had no answer."""
+IN_TOUCH = 30.0
+"""Seconds for which an answer of the API server shows that it is not cut off."""
+SLOW = 1.0
+"""Seconds after which an answer may mean that the network was cut until then."""
 BUSY = 0.2
 """The same at most, where judging thousands of pods takes its time."""
 
@@ -40,9 +44,11 @@ class GateFailed(Failure):
     """The release is not healthy.
 
     :param diagnoses: each reason with its chain, last log lines and events: roots first, then what follows from them.
+    :param seconds: from the gate's beginning to its verdict.
     """
 
     diagnoses: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The first reason, with all of them under ``all``."""
@@ -50,6 +56,7 @@ class GateFailed(Failure):
         return {
             **first,
             **Failure(self.code, self.object, self.cause, self.evidence, self.hint).as_dict(),
+            "seconds": self.seconds,
             "all": self.diagnoses,
         }
 
@@ -103,6 +110,8 @@ class Gate:
         self._evidence = Evidence(cluster, self._watching.view)
         self._standings = [checks.Standings(check) for check in self.options.checks]
         self._runners = [checks.Runner(cluster, item, self._watching.queue.put) for item in self._standings]
+        self._started = self._in_touch_until = 0.0
+        self._cut = False
         self._moved = False
         self._breaks: list[str] = []
         self._held: dict[str, set[str]] = {}
@@ -114,18 +123,18 @@ class Gate:
         :raises GateFailed: it is bad; the code is the cause's, or ``timeout``, ``no_progress`` or ``unstable``.
         :raises Failure: ``unreachable``: the API server stopped answering.
         """
-        started = self.cluster.clock.now()
+        self._started = self.cluster.clock.now()
         try:
             self._watching.start()
             for runner in self._runners:
                 runner.start()
-            return self._wait(started)
+            return self._wait()
         finally:
             self._stop()
 
     def look(self) -> Verdict:
         """The state at this moment, without waiting for anything but the answers."""
-        started = self.cluster.clock.now()
+        self._started = started = self.cluster.clock.now()
         watching = self._watching
         try:
             watching.start()
@@ -139,7 +148,7 @@ class Gate:
         finally:
             self._stop()
         good = all(item.last and item.last.finding is checks.Finding.GOOD for item in self._standings)
-        return self._verdict(assessment, assessment.ready and good and not watching.absent, started)
+        return self._verdict(assessment, assessment.ready and good and not watching.absent)
 
     def _stop(self) -> None:
         for runner in self._runners:
@@ -151,11 +160,11 @@ class Gate:
 
     # Waiting
 
-    def _wait(self, started: float) -> Verdict:
+    def _wait(self) -> Verdict:
         clock, watching, options = self.cluster.clock, self._watching, self.options
-        deadline = started + options.timeout
+        deadline = self._started + options.timeout
         ready_since: float | None = None
-        moved_at, restarts, next_look = started, 0, 0.0
+        moved_at, restarts, next_look = self._started, 0, 0.0
         while True:
             watching.receive(min(max(next_look - clock.now(), 0.0), 5.0) if watching.queue.empty() else 0.0)
             watching.search()
@@ -178,6 +187,8 @@ class Gate:
                 assessment = self._spare_or_condemn()
             if assessment.next_check is not None:
                 next_look = min(next_look, assessment.next_check)
+            if watching.judge_from > now:
+                next_look = min(next_look, watching.judge_from)
             if self._moved or assessment.ready:
                 moved_at, self._moved = now, False
             if options.no_progress_timeout:
@@ -207,7 +218,7 @@ class Gate:
                 raise self._failed_checks(failing)
             open_checks = [title for title, stand in standing if stand.verdict is not checks.Verdict.PASSED]
             if now - ready_since >= options.stable_for and not open_checks:
-                return self._verdict(assessment, True, started)
+                return self._verdict(assessment, True)
             if now >= deadline:
                 raise self._timed_out(assessment, ready_since)
             if now - ready_since < options.stable_for:
@@ -266,6 +277,9 @@ class Gate:
 
         :raises GateFailed: some of them are doomed whatever becomes of the rest.
         """
+        if not self._in_touch():
+            return dataclasses.replace(self._assess(), doomed=[])
+        self._watching.receive(0.0)
         assessment = self._with_answers(self._assess())
         if self._release(assessment):
             assessment = self._with_answers(self._assess())
@@ -281,6 +295,32 @@ class Gate:
             self._held[target] = needed
             self._tell(f"{_brief(target)} waits for {', '.join(_brief(name) for name in sorted(needed))}")
         return assessment
+
+    def _in_touch(self) -> bool:
+        """Whether the API server answers, so that what the watches show is no picture of before a cut.
+
+        A connection that is cut silently looks like one on which nothing happens, and a grace would run out meanwhile.
+        """
+        clock = self.cluster.clock
+        asked = clock.now()
+        if asked < self._in_touch_until:
+            return True
+        try:
+            self.cluster.transport.request("GET", "/version", patience=0.0, timeout=ANSWER)
+            answered = True
+        except ApiError:
+            answered = True
+        except Unreachable:
+            answered = False
+        now = clock.now()
+        if answered:
+            self._in_touch_until = now + IN_TOUCH
+        cut, self._cut = self._cut or now - asked > SLOW, not answered
+        if answered and not cut:
+            return True
+        # It is cut off, or comes back this moment, and what happened meanwhile is still on its way.
+        self._watching.judge_from = now + CATCH_UP
+        return False
 
     def _with_answers(self, assessment: Assessment) -> Assessment:
         """Ask the API for what is said to be missing, once for each, before that condemns anybody."""
@@ -332,7 +372,7 @@ class Gate:
 
     # Verdicts
 
-    def _verdict(self, assessment: Assessment, healthy: bool, started: float) -> Verdict:
+    def _verdict(self, assessment: Assessment, healthy: bool) -> Verdict:
         objects = [
             {
                 "object": status.target,
@@ -346,8 +386,14 @@ class Gate:
             {"name": item.check.title, "state": stand.verdict.value, "message": self._evidence.clean(stand.text)}
             for item, stand in ((item, item.judge(now)) for item in self._standings)
         ]
-        notes = self._evidence.clean(assessment.notes)
-        return Verdict(healthy, objects, notes, round(now - started, 2), answers)
+        notes = assessment.notes
+        if self._breaks:
+            notes.append(f"All was ready {len(self._breaks)} times before, until {self._breaks[-1]}")
+        return Verdict(healthy, objects, self._evidence.clean(notes), self._elapsed(now), answers)
+
+    def _elapsed(self, moment: float) -> float:
+        """Seconds from the gate's beginning to a moment on the cluster's clock."""
+        return round(moment - self._started, 2)
 
     def _condemned(self, diagnoses: Sequence[Diagnosis]) -> GateFailed:
         """The failure of several diagnoses: its sentence is the first root's, and names what follows from it."""
@@ -355,7 +401,7 @@ class Gate:
         self._evidence.read(item for item in diagnoses if item.code in RUNTIME)
         ordered = self._causes().order(diagnoses, self._evidence.logs)
         self._evidence.read(ordered, SHOWN)
-        details = [self._evidence.detail(item) for item in ordered[:20]]
+        details = [{**self._evidence.detail(item), **self._times(item)} for item in ordered[:20]]
         first, root = details[0], ordered[0]
         label = next((item.because for item in ordered if item.because and item.code == root.code), "")
         following = [item.target for item in ordered[1:] if item.because in (root.target, label) and item.because]
@@ -365,7 +411,15 @@ class Gate:
         failure = GateFailed(first["code"], first["object"], first["cause"], evidence, first["hint"], details)
         return self._clean(failure)
 
+    def _times(self, diagnosis: Diagnosis) -> dict[str, float | None]:
+        since, certain = diagnosis.since, diagnosis.certain
+        return {
+            "first_seen": None if since is None else self._elapsed(since),
+            "certain": None if certain is None else self._elapsed(certain),
+        }
+
     def _clean(self, failure: GateFailed) -> GateFailed:
+        failure.seconds = self._elapsed(self.cluster.clock.now())
         failure.cause, failure.evidence = (self._evidence.clean(text) for text in (failure.cause, failure.evidence))
         failure.diagnoses = self._evidence.clean(failure.diagnoses)
         return failure

@@ -22,6 +22,9 @@ from ansible_collections.groundwork.platform.plugins.module_utils.cluster import
     Unreachable,
 )
 
+ANSWER = 3.0
+"""Seconds for an answer of an API server that has just answered others."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -143,7 +146,7 @@ def _keys(cluster: Cluster, whole: Reference) -> frozenset[str] | Answer | None:
     path = RESOURCES[whole.kind].path(whole.namespace, whole.name)
     try:
         # Not for long: the API server has just answered others.
-        document = cluster.transport.request("GET", path, patience=1.0) or {}
+        document = cluster.transport.request("GET", path, patience=1.0, timeout=ANSWER) or {}
     except ApiError as error:
         return {404: Answer.NOT_THERE, 403: Answer.NOT_TOLD}.get(error.status)
     except Unreachable:

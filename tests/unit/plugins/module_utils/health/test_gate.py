@@ -215,6 +215,35 @@ def test_a_grace_that_ended_during_an_outage_waits_for_the_watches_to_catch_up()
     assert run(simulation, API).healthy
 
 
+BROKEN_PULL = pod(API, containerStatuses=[container(waiting("ErrImagePull", "dial tcp: i/o timeout"))])
+
+
+def test_a_grace_that_ends_while_the_network_is_silently_cut_condemns_nobody() -> None:
+    """No watch has noticed anything: that nobody answers is the only sign."""
+    simulation = Simulation(*with_set(API), BROKEN_PULL)
+    silence = Unreachable("unreachable", "API server", "does not answer")
+    simulation.call(50, lambda: simulation.refusals.update({"version": silence}))
+    simulation.call(110, simulation.refusals.clear)
+    simulation.at(110.5, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+
+
+def test_an_answer_that_took_long_may_be_the_first_after_a_cut() -> None:
+    simulation = Simulation(*with_set(API), BROKEN_PULL)
+    simulation.delays["version"] = 2.5
+    simulation.at(Policy().image + 3, ready_pod(API), workload("api", ready=True))
+    assert run(simulation, API).healthy
+
+
+def test_a_slow_api_server_delays_a_verdict_once() -> None:
+    simulation = Simulation(*with_set(API), BROKEN_PULL)
+    simulation.delays["version"] = 2.5
+    failure, seconds = condemned(simulation, API)
+    assert failure.code == "image_pull"
+    assert Policy().image + 2.5 <= seconds < Policy().image + 5
+    assert simulation.asked.count("/version") == 1
+
+
 def test_staying_ready_begins_anew_with_each_break() -> None:
     simulation = Simulation(*with_set(workload("api", ready=True)), ready_pod(API))
     simulation.at(20, ready_pod(API, restartCount=1))
