@@ -9,7 +9,6 @@ same expressions that the catalogue's own test uses.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,14 +27,12 @@ if __name__ == "__main__":
 
 import yaml  # noqa: E402
 
-from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth  # noqa: E402
-from tests.support import helm  # noqa: E402
-from tests.support.catalogue.actions import clean  # noqa: E402
 from tests.support.catalogue.broken import BROKEN  # noqa: E402
 from tests.support.catalogue.case import Broken  # noqa: E402
 from tests.support.catalogue.objects import Place  # noqa: E402
-from tests.support.catalogue.run import NAMESPACES, await_account, registry_at  # noqa: E402
+from tests.support.catalogue.run import namespace_of, registry_at  # noqa: E402
 from tests.support.control_plane import find_binary  # noqa: E402
+from tests.support.helm import HELM  # noqa: E402
 
 CASES = (
     *("image-name", "image-tag", "init-image", "crash", "no-such-program", "out-of-memory", "read-only", "liveness"),
@@ -115,12 +112,13 @@ class Bench:
             f"--kubeconfig={self.kubeconfig}",
             f"--namespace={namespace}",
         ]
-        return [[str(helm.binary()), "install", "case", str(chart), *options]]
+        return [[str(HELM.binary()), "install", "case", str(chart), *options]]
 
     def run(self, tool: str, case: Broken) -> Said:
         """Make a release with a tool."""
         make: Callable[[str, Path], list[list[str]]] = getattr(self, tool)
-        with self._namespace(f"bench-{tool.replace('_', '-')}-{case.name}") as (cluster, namespace):
+        name = f"bench-{tool.replace('_', '-')}-{case.name}"
+        with namespace_of(self.kubeconfig, name) as (cluster, namespace):
             folder = self.folder / namespace
             folder.mkdir()
             manifests = folder / "all.yaml"
@@ -137,17 +135,6 @@ class Bench:
             seconds = time.monotonic() - started
             named = code != 0 and all(re.search(pattern, output) for pattern in case.says)
             return Said(seconds, code != 0 and seconds < self.deadline, named, output)
-
-    @contextlib.contextmanager
-    def _namespace(self, name: str) -> Iterator[tuple[Cluster, str]]:
-        cluster = Cluster(ClusterAuth(kubeconfig=str(self.kubeconfig)))
-        try:
-            cluster.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-            await_account(cluster, name)
-            yield cluster, name
-        finally:
-            clean(cluster, name)
-            cluster.close()
 
     def _environment(self) -> dict[str, str]:
         paths = {"PYTHONPATH": str(ROOT / "collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
@@ -199,7 +186,7 @@ def main() -> int:
     status = json.loads((options.directory / "status.json").read_text())
     shell = next(present for published, present in images.items() if "/redis:" in published)
     pause = next(present for published, present in images.items() if "/pause:" in published)
-    helm.binary()
+    HELM.binary()
     with tempfile.TemporaryDirectory(prefix="groundwork-verdicts-") as name, registry_at(status["name"]) as registry:
         bench = Bench(options.directory / "kubeconfig", Path(name), Place(shell, pause, registry, ""), options.deadline)
         with ThreadPoolExecutor(options.at_once) as pool:

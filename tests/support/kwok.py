@@ -1,59 +1,22 @@
-"""KWOK: nodes and pods without kubelets, by the thousand. Compiled once from the Go module proxy, into the cache."""
+"""KWOK: nodes and pods without kubelets, by the thousand."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import json
-import os
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import yaml
 
-from ansible_collections.groundwork.platform.plugins.module_utils.build.cache import default_folder
-from ansible_collections.groundwork.platform.plugins.module_utils.build.golang import FLAGS, find_go
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from tests.support.control_plane import die_with_parent
+from tests.support.go_tool import GoTool
 from tests.support.kubelet import NODES, wait_until
 
-MODULE = "sigs.k8s.io/kwok"
-VERSION = "v0.8.0"
-GO = "1.26"
+KWOK = GoTool("kwok", "sigs.k8s.io/kwok", "v0.8.0")
 NODE = "kwok-node"
-
-
-def binary() -> Path:
-    """The compiled program, compiled now if this version never was: some minutes on two cores."""
-    go = find_go(GO)
-    flags = [flag for flag in FLAGS if flag != "-mod=readonly"]
-    inputs = {"module": MODULE, "version": VERSION, "go": go.version, "flags": flags}
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-    folder = default_folder() / "kwok"
-    target = folder / digest / "kwok"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_file():
-            _build(str(go.program), flags, target)
-    return target
-
-
-def _build(go: str, flags: list[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent.parent, prefix="build-") as name:
-        done = subprocess.run(
-            [go, "install", *flags, "-ldflags", "-s -w", f"{MODULE}/cmd/kwok@{VERSION}"],
-            env={**os.environ, "GOBIN": name, "GOTOOLCHAIN": "local", "GOFLAGS": "", "CGO_ENABLED": "0"},
-            cwd=name, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(f"{MODULE} {VERSION} could not be compiled:\n{done.stderr[-2000:]}")
-        target.parent.mkdir(exist_ok=True)
-        Path(name, "kwok").rename(target)
 
 
 def _stage(name: str, kind: str, when: list[dict[str, object]], then: dict[str, object]) -> dict[str, object]:
@@ -118,9 +81,10 @@ class Kwok:
         self._cluster.apply(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
         settings = self._log.with_suffix(".yaml")
         settings.write_text(yaml.safe_dump_all(stages()))
+        options = [f"--kubeconfig={self._kubeconfig}", f"--manage-single-node={NODE}", f"--config={settings}"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [binary(), f"--kubeconfig={self._kubeconfig}", f"--manage-single-node={NODE}", f"--config={settings}"],
+                [KWOK.binary(), *options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", preexec_fn=die_with_parent,
             )  # fmt: skip
         try:

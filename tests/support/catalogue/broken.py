@@ -73,10 +73,6 @@ def _restrict(cluster: Cluster, namespace: str) -> None:
     cluster.merge(resource("v1", "Namespace"), namespace, None, {"metadata": {"labels": labels}})
 
 
-def _webhook_without_backend(place: Place) -> list[Object]:
-    return [deployment(pod(container(place.shell, *FOREVER)))]
-
-
 def _database_is_down(place: Place) -> list[Object]:
     connect = "redis-cli -h store ping | grep PONG || { echo 'cannot connect to store:6379'; exit 1; }; sleep infinity"
     store = stateful_set(pod(container(f"{place.registry}/absent/redis:8", *FOREVER)))
@@ -433,7 +429,7 @@ BROKEN = [
         "config_missing",
         ('secret "tokens" not found',),
         "CreateContainerConfigError",
-        30,
+        10,
     ),
     Broken(
         "config-map-key",
@@ -447,7 +443,7 @@ BROKEN = [
         "config_missing",
         ("mode", "settings"),
         "CreateContainerConfigError",
-        30,
+        10,
     ),
     Broken(
         "secret-for-volume",
@@ -456,7 +452,7 @@ BROKEN = [
         "config_missing",
         ('secret "keys" not found',),
         "FailedMount",
-        30,
+        10,
     ),
     Broken(
         "config-map-for-volume",
@@ -465,7 +461,7 @@ BROKEN = [
         "config_missing",
         ('configmap "rules" not found',),
         "FailedMount",
-        30,
+        10,
     ),
     Broken(
         "root",
@@ -607,7 +603,7 @@ BROKEN = [
     Broken(
         "webhook",
         "an admission webhook for pods that does not answer",
-        _webhook_without_backend,
+        healthy,
         "webhook_unavailable|timeout",
         ("pods.example.test", "webhook"),
         "",
@@ -621,7 +617,7 @@ BROKEN = [
         "service_account_missing",
         ("robot",),
         "robot",
-        30,
+        10,
     ),
     Broken(
         "priority",
@@ -630,7 +626,7 @@ BROKEN = [
         "priority_class_missing",
         ("urgent",),
         "urgent",
-        30,
+        10,
     ),
     Broken(
         "runtime-class",
@@ -639,7 +635,7 @@ BROKEN = [
         "runtime_class_missing",
         ("gvisor",),
         "gvisor",
-        30,
+        10,
     ),
     # Other workloads
     Broken(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, Object
 from tests.support.catalogue.actions import after, create, delete, delete_pods, resource
-from tests.support.catalogue.broken import dead_webhook, waits
+from tests.support.catalogue.broken import dead_webhook, healthy, waits
 from tests.support.catalogue.case import Healing
 from tests.support.catalogue.objects import (
     FOREVER,
@@ -38,6 +38,10 @@ def _label_the_node(cluster: Cluster, namespace: str) -> None:
     (node,) = cluster.list(resource("v1", "Node")).items
     patch = {"metadata": {"labels": {_label(namespace): "here"}}}
     cluster.merge(resource("v1", "Node"), node["metadata"]["name"], None, patch)
+
+
+def _delete_the_webhook(cluster: Cluster, namespace: str) -> None:
+    delete("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace)(cluster, namespace)
 
 
 def _make_the_class(cluster: Cluster, namespace: str) -> None:
@@ -140,17 +144,17 @@ HEALING = [
     Healing(
         "config-map-late",
         "the ConfigMap of a volume is made after 6 s",
-        lambda place: waits(
+        waits(
             {"volumes": [{"name": "rules", "configMap": {"name": "rules"}}]},
             volumeMounts=[{"name": "rules", "mountPath": "/rules"}],
-        )(place),
+        ),
         "FailedMount",
         meanwhile=after(6, create(config_map("rules", a="b"))),
     ),
     Healing(
         "quota-raised",
         "the quota is raised after 12 s",
-        lambda place: [quota(pods="0"), deployment(pod(container(place.shell, *FOREVER)))],
+        lambda place: [quota(pods="0"), *healthy(place)],
         "exceeded quota",
         meanwhile=after(12, create(quota(pods="5"))),
     ),
@@ -163,12 +167,10 @@ HEALING = [
     Healing(
         "webhook-back",
         "an admission webhook for pods does not answer for 10 s",
-        lambda place: [deployment(pod(container(place.shell, *FOREVER)))],
+        healthy,
         "failed calling webhook",
         prepare=dead_webhook,
-        meanwhile=lambda cluster, namespace: after(
-            10, delete("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace)
-        )(cluster, namespace),
+        meanwhile=after(10, _delete_the_webhook),
     ),
     Healing(
         "readiness-flaps",

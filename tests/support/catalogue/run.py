@@ -29,6 +29,7 @@ from tests.support.catalogue import registry
 from tests.support.catalogue.actions import clean
 from tests.support.catalogue.case import Broken, Healing
 from tests.support.catalogue.objects import Place
+from tests.support.kubelet import wait_until
 
 WATCHED = [
     Resource("", "v1", "Pod", "pods", True),
@@ -97,7 +98,7 @@ def run_all(kubeconfig: Path, cases: Sequence[Broken | Healing], shell: str, pau
     """Make all cases, several at a time, each in a namespace of its own that is removed afterwards."""
 
     def one(case: Broken | Healing) -> Seen:
-        with _namespace(kubeconfig, f"case-{case.name}") as (cluster, namespace):
+        with namespace_of(kubeconfig, f"case-{case.name}") as (cluster, namespace):
             return _run(cluster, case, Place(shell, pause, address, namespace))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -122,10 +123,13 @@ def registry_at(node: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _namespace(kubeconfig: Path, name: str) -> Iterator[tuple[Cluster, str]]:
+def namespace_of(kubeconfig: Path, name: str) -> Iterator[tuple[Cluster, str]]:
+    """A connection of a case's own and a namespace in which pods can be made; removed afterwards."""
     cluster = Cluster(ClusterAuth(kubeconfig=str(kubeconfig)))
+    accounts = Resource("", "v1", "ServiceAccount", "serviceaccounts", True)
     try:
         cluster.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        wait_until(lambda: cluster.get(accounts, "default", name), 60)
         yield cluster, name
     finally:
         clean(cluster, name)
@@ -134,7 +138,6 @@ def _namespace(kubeconfig: Path, name: str) -> Iterator[tuple[Cluster, str]]:
 
 def _run(cluster: Cluster, case: Broken | Healing, place: Place) -> Seen:
     namespace = place.namespace
-    await_account(cluster, namespace)
     if case.before is not None:
         items = Applier(cluster, namespace).run(case.before(place))
         Gate(cluster, [item.obj for item in items], 120).run()
@@ -159,16 +162,6 @@ def _run(cluster: Cluster, case: Broken | Healing, place: Place) -> Seen:
         if isinstance(case, Healing):
             seen.looked = recorder.first(case.looks) is not None
     return seen
-
-
-def await_account(cluster: Cluster, namespace: str) -> None:
-    """Wait until the namespace has its ServiceAccount, without which no pod can be made."""
-    accounts = Resource("", "v1", "ServiceAccount", "serviceaccounts", True)
-    deadline = time.monotonic() + 30
-    while cluster.get(accounts, "default", namespace) is None:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"namespace {namespace} has no ServiceAccount after 30 s")
-        time.sleep(0.1)
 
 
 def page(broken: Sequence[Seen], healing: Sequence[Seen]) -> str:
