@@ -32,6 +32,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.health.gate im
 from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress  # noqa: E402
 from tests.support import kubelet, kwok  # noqa: E402
 from tests.support.control_plane import ControlPlane, find_binary  # noqa: E402
+from tests.support.counting import Counting  # noqa: E402
 
 PODS = (50, 500, 5000)
 NAMESPACE = "bench"
@@ -52,7 +53,7 @@ class Watching(Progress):
 
 def child(kubeconfig: str, name: str) -> None:
     """Run one gate and print what it cost."""
-    cluster = Cluster(ClusterAuth(kubeconfig=kubeconfig))
+    cluster = Counting(kubeconfig)
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE}}
     gate = Gate(cluster, [target], 1500, progress=Watching())
     try:
@@ -68,6 +69,7 @@ def child(kubeconfig: str, name: str) -> None:
                 "code": code,
                 "ended": ended,
                 "requests": cluster.transport.requests,
+                "again": cluster.again,
                 "cpu": used.ru_utime + used.ru_stime,
                 "mib": used.ru_maxrss / 1024,
                 "queued": queued(),
@@ -154,8 +156,8 @@ class Bench:
         again = self.result(*self.gate(name))
         kwok.remove(self.cluster, name, NAMESPACE)
         return {
-            "requests": found["requests"], "return": found["ended"] - seen.at, "cpu": found["cpu"],
-            "mib": found["mib"], "queued": found["queued"],
+            "requests": found["requests"], "again": found["again"], "return": found["ended"] - seen.at,
+            "cpu": found["cpu"], "mib": found["mib"], "queued": found["queued"],
             "requests with all there": again["requests"], "cpu with all there": again["cpu"],
             "mib with all there": again["mib"],
         }  # fmt: skip
@@ -206,16 +208,16 @@ def main(arguments: list[str] | None = None) -> int:
         bench = Bench(plane)
         log = plane.folder / "kwok.log"
         print(
-            "| pods | requests | with all there | return after ready | verdict after the event "
+            "| pods | requests | watches opened again | with all there | return after ready | verdict after the event "
             "| CPU | without a CPU | memory |"
         )
-        print("|---|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|")
         with kwok.Kwok(bench.cluster, Path(bench.kubeconfig), log):
             for replicas in options.pods:
                 found = bench.rollout(replicas)
                 verdict = bench.broken(replicas)
                 print(
-                    f"| {replicas} | {found['requests']} | {found['requests with all there']} "
+                    f"| {replicas} | {found['requests']} | {found['again']} | {found['requests with all there']} "
                     f"| {found['return']:.2f} s | {verdict:.2f} s "
                     f"| {found['cpu']:.1f} s, {found['cpu with all there']:.1f} s | {found['queued']:.1f} s "
                     f"| {found['mib']:.0f} MiB, {found['mib with all there']:.0f} MiB |",

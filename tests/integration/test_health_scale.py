@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from ansible_collections.groundwork.platform.plugins.module_utils.apply.engine i
 from ansible_collections.groundwork.platform.plugins.module_utils.cluster import Cluster, ClusterAuth
 from ansible_collections.groundwork.platform.plugins.module_utils.health.gate import Gate
 from ansible_collections.groundwork.platform.plugins.module_utils.health.pods import Policy
-from ansible_collections.groundwork.platform.plugins.module_utils.progress import Progress
 from tests.support import kubelet, kwok
 from tests.support.control_plane import ControlPlane
+from tests.support.counting import Counting
 from tests.support.kubelet import Kubelet, wait_until
+from tests.support.listening import Listener
 
 
 @pytest.fixture(scope="module")
@@ -28,55 +28,25 @@ def nodes(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     cluster.close()
 
 
-class Counting(Cluster):
-    """Notes the path of each request, and whether it opens a watch."""
-
-    def __init__(self, kubeconfig: str) -> None:
-        super().__init__(ClusterAuth(kubeconfig=kubeconfig))
-        self.sent: list[str] = []
-        send = self.transport._send
-
-        def noted(method: str, path: str, query: Any, *more: Any, **options: Any) -> Any:
-            version = f" from {query['resourceVersion']}" if "watch" in (query or {}) else ""
-            self.sent.append(f"{method} {path}{version}")
-            return send(method, path, query, *more, **options)
-
-        self.transport._send = noted  # type: ignore[method-assign]
-
-
 @pytest.mark.usefixtures("nodes")
 def test_requests_are_as_many_for_fifty_pods_as_for_five_hundred(
     control_plane: ControlPlane, cluster: Cluster, namespace: str
 ) -> None:
-    lists, watches = {}, {}
+    asked, watched = {}, {}
     for replicas in (50, 500):
         own = Counting(str(control_plane.kubeconfig))
         name = f"many-{replicas}"
         (item,) = Applier(cluster, namespace).run([kwok.deployment(name, replicas)])
-        verdict = Gate(own, [item.obj], 500, existing=True).run()
-        assert verdict.healthy
-        lists[replicas] = sorted(line for line in own.sent if " from " not in line)
-        watches[replicas] = {line.partition(" from ")[0] for line in own.sent if " from " in line}
+        assert Gate(own, [item.obj], 500, existing=True).run().healthy
+        asked[replicas], watched[replicas] = set(own.others), set(own.watches)
+        # Discovery, one list of each kind, and a watch of each; both once more where the API server has ended a watch
+        # whose reader is slow, as it is on a busy machine.
+        assert all(count <= 1 + own.watches[path.partition(" ")[2]] for path, count in own.others.items())
         own.close()
         kwok.remove(cluster, name, namespace)
-    # Discovery, one list of each kind, and a watch of each. How often a watch has to be opened again is not for a test:
-    # the API server ends those whose reader is slow, as it is on a busy machine.
-    assert lists[500] == lists[50]
-    assert watches[500] == watches[50]
-    assert len(lists[50]) + len(watches[50]) <= 12
-
-
-class Telling(Progress):
-    """Does something once the gate says for the first time what it waits for: it has judged and not condemned."""
-
-    def __init__(self, then: Callable[[], object]) -> None:
-        super().__init__("test")
-        self._then: Callable[[], object] | None = then
-
-    def update(self, text: str) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            threading.Thread(target=then).start()
+    assert asked[500] == asked[50]
+    assert watched[500] == watched[50]
+    assert len(asked[50]) + len(watched[50]) <= 12
 
 
 def refused_last(cluster: Cluster, namespace: str) -> bool:
@@ -106,6 +76,7 @@ def test_a_refusal_that_is_over_condemns_nobody_though_no_event_takes_it_back(cl
     wait_until(lambda: replica_set()["status"]["replicas"] == 60, 120)
     assert refused_last(cluster, namespace)
     with Kubelet(cluster, namespace, lambda pod: None) as nodes:
-        begin = Telling(lambda: nodes.now_behave(kubelet.ready))
+        # It has judged, and condemned nobody.
+        said = Listener().on("waiting for", lambda: nodes.now_behave(kubelet.ready))
         policy = Policy(admission=0.0, schedule=600.0)
-        assert Gate(cluster, [item.obj], 300, policy=policy, progress=begin, existing=True).run().healthy
+        assert Gate(cluster, [item.obj], 300, policy=policy, progress=said, existing=True).run().healthy
