@@ -54,7 +54,7 @@ class Periodic:
     """What beat has a worker do every so many seconds; it may happen twice, and must do no harm then."""
 
     every: float
-    run: Callable[[Services, Worker], None]
+    run: Callable[[Services, Worker], object]
 
 
 class Domain:

@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reference_app.domains.medical_inventory.generator import photograph
 from reference_app.logs import JsonFormatter
-from reference_app.models import ModelStore
-from reference_app.problems import Problem
-from reference_app.web import create_app
 
 from reference_app import services, settings
+from tests.support import application
 from tests.support.asgi import Answer, ask
 
 DRAWN = photograph(11, 6)
 JPEG = {"Content-Type": "image/jpeg"}
 
 
-class FakeDatabase:
-    """Remembers what was to be stored; or is away."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.calls = 0
-
-    async def run(self, work: Callable[[Any], Any]) -> Any:
-        if self.away:
-            raise Problem(503, "database_away", "PostgreSQL cannot be reached: try again shortly", 5)
-        self.calls += 1
-
-    async def check(self, _statement: str) -> str:
-        return "connection refused" if self.away else ""
-
-    def close(self) -> None:
-        pass
-
-
-class Site:
-    """An application without servers."""
-
-    def __init__(self, tmp_path: Path, **changes: Any) -> None:
-        self.settings = dataclasses.replace(
-            settings.Settings(replica="api-1", model_path=tmp_path, upload_idle=0.3), **changes
-        )
-        self.parts = services.make(self.settings, ())
-        self.parts.domain = services.load_domain("medical_inventory")
-        self.parts.models = ModelStore(tmp_path, self.parts.domain.reader)
-        self.database = FakeDatabase()
-        self.parts.database = self.database  # type: ignore[assignment]
-        self.app = create_app(self.parts, {"api"})
-
-    def ask(self, method: str, path: str, *chunks: bytes, headers: dict[str, str] | None = None, **more: Any) -> Answer:
-        return asyncio.run(ask(self.app, method, path, chunks, headers, **more))
+class Site(application.Site):
+    """Medical Inventory."""
 
     def detect(self, *chunks: bytes, headers: dict[str, str] | None = None, **more: Any) -> Answer:
         return self.ask("POST", "/detections", *chunks, headers=JPEG if headers is None else headers, **more)

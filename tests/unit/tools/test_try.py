@@ -226,7 +226,7 @@ def test_what_is_in_the_way_is_one_sentence(
     assert "names no node_address" in error()
     (tool.CLUSTER / "status.json").write_text("[")
     assert "cannot be read" in error()
-    assert "choose one of medical_inventory" in error("--system", "nothing")
+    assert "choose one of cardioai_pro, " in error("--system", "nothing")
     large = tmp_path / "large.jpg"
     with large.open("wb") as stream:
         stream.truncate(21 << 20)
