@@ -63,13 +63,19 @@ def _start_queue(role: str) -> Services:
 def serve() -> None:
     """Serves the roles named on the command line on PORT (default 8000) until SIGTERM."""
     parser = argparse.ArgumentParser(prog="serve", description=serve.__doc__)
-    parser.add_argument("roles", nargs="+", choices=["api", "websocket", "frontend"])
+    parser.add_argument("roles", nargs="+", choices=["api", "websocket", "frontend", "issuer"])
     roles = parser.parse_args().roles
     read, parts = _start(*roles)
     from reference_app.server import Server
+    from reference_app.settings import SettingsError
     from reference_app.web import create_app
 
-    Server(create_app(parts, roles), read).run()
+    try:
+        app = create_app(parts, roles)
+    except SettingsError as error:
+        # A domain, or the issuer, needs a setting that others do without.
+        sys.exit(str(error))
+    Server(app, read).run()
 
 
 def worker() -> None:

@@ -38,6 +38,22 @@ class InfluxSettings:
 
 
 @dataclass(frozen=True)
+class TokenSettings:
+    """Whose tokens count: those of `issuer` for `audience`, signed by a key at `jwks_url`; without an issuer none.
+
+    `jwks_ca` is a file with the certificate authority of that address; keys are fetched again after `refresh` seconds.
+    `issuer_secret` is what the local issuer makes its keys from.
+    """
+
+    issuer: str = ""
+    audience: str = ""
+    jwks_url: str = ""
+    jwks_ca: str = ""
+    refresh: float = 300.0
+    issuer_secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The application's settings. Durations in seconds, sizes in bytes.
 
@@ -57,6 +73,7 @@ class Settings:
     redis_timeout: float = 0.5
     cache_seconds: int = 86400
     influx: InfluxSettings = InfluxSettings()
+    tokens: TokenSettings = TokenSettings()
     database: bool = True
     database_pool: int = 8
     database_deadline: float = 3.0
@@ -104,6 +121,7 @@ def read(environment: Mapping[str, str] = os.environ, roles: frozenset[str] = fr
         redis_password=environment.get("REDIS_PASSWORD", ""),
         cache_seconds=get.integer("CACHE_SECONDS", defaults.cache_seconds, 1, 31_536_000),
         influx=influx,
+        tokens=_tokens(get),
         database=uses_database,
         database_pool=get.integer("DATABASE_POOL", defaults.database_pool, 1, 100),
         database_deadline=get.number("DATABASE_DEADLINE", defaults.database_deadline, 0, 60),
@@ -151,6 +169,26 @@ def _influx(environment: Mapping[str, str], get: _Reader) -> InfluxSettings:
     )
 
 
+def _tokens(get: _Reader) -> TokenSettings:
+    defaults = TokenSettings()
+    issuer = get.text("TOKEN_ISSUER")
+    url = get.text("TOKEN_JWKS_URL") or (f"{issuer.rstrip('/')}/.well-known/jwks.json" if issuer else "")
+    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        raise SettingsError(f"the environment's TOKEN_JWKS_URL must be http://... or https://..., not {url!r}")
+    audience = get.text("TOKEN_AUDIENCE")
+    if issuer and not audience:
+        # A token for another system of the same issuer must not open this one.
+        raise SettingsError("the environment sets TOKEN_ISSUER and lacks TOKEN_AUDIENCE")
+    return TokenSettings(
+        issuer=issuer,
+        audience=audience,
+        jwks_url=url,
+        jwks_ca=get.text("TOKEN_JWKS_CA"),
+        refresh=get.number("TOKEN_JWKS_REFRESH", defaults.refresh, 1, 86400),
+        issuer_secret=get.text("ISSUER_SECRET"),
+    )
+
+
 def find_domain(name: str) -> str:
     """The package of the domain that DOMAIN_MODULE names; raises SettingsError."""
     package = f"reference_app.domains.{name}"
@@ -162,6 +200,21 @@ def find_domain(name: str) -> str:
 class _Reader:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+
+    def text(self, name: str) -> str:
+        """A variable, or the file that <name>_FILE names: how a secret is mounted."""
+        path = self._environment.get(f"{name}_FILE")
+        if not path:
+            return self._environment.get(name, "").strip()
+        if self._environment.get(name):
+            raise SettingsError(f"the environment sets both {name} and {name}_FILE: set one of them")
+        try:
+            return Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise SettingsError(
+                f"the environment's {name}_FILE names {path}, which cannot be read: {reason}"
+            ) from error
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         text = self._environment.get(name, "")

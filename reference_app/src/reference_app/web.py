@@ -73,6 +73,11 @@ def create_app(services: Services, roles: Iterable[str]) -> FastAPI:
             app.include_router(tasks.routes(services), prefix=domain.prefix)
     if "frontend" in roles:
         app.include_router(pages.routes(services.require_domain()))
+    if "issuer" in roles:
+        # Imported here: the library that signs takes as long to load as all the rest.
+        from reference_app import issuer
+
+        app.include_router(issuer.routes(services.settings.tokens))
     app.add_middleware(Observe, replica=services.settings.replica)
     return app
 
@@ -97,7 +102,9 @@ def _add_health(app: FastAPI, health: Health) -> None:
 
 
 def _answer(problem: Problem) -> JSONResponse:
-    headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after else None
+    headers = {"Retry-After": str(problem.retry_after)} if problem.retry_after else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.body(request_id.get()), problem.status, headers)
 
 

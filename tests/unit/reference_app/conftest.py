@@ -15,7 +15,7 @@ if str(SOURCE) not in sys.path:
 # The application has a lock of its own; without its packages there is nothing to test, and that is said.
 MISSING = [name for name in ("cv2", "fastapi", "sqlalchemy", "redis") if importlib.util.find_spec(name) is None]
 # What only one domain needs.
-ONLY = {"test_cardioai_pro.py": "scipy"}
+ONLY = {"test_cardioai_pro.py": "scipy", "test_tokens.py": "jwt"}
 LEFT_OUT = {file: name for file, name in ONLY.items() if importlib.util.find_spec(name) is None}
 collect_ignore_glob = ["test_*.py"] if MISSING else sorted(LEFT_OUT)
 
