@@ -92,9 +92,12 @@ def _migration_options(loaded: Loaded, images: Mapping[str, str] | None, pins: M
 def compile_stages(loaded: Loaded, images: Mapping[str, str], pins: Mapping[str, Any]) -> Stages:
     """Compile a loaded system and patch the result.
 
-    :raises SystemInvalid: where a patch matches nothing, or takes away what an object is.
+    :raises SystemInvalid: where a quota is too small, or a patch matches nothing or takes away what an object is.
     """
     context = Context(loaded.system, images, pins)
+    misfits = [_misfit(loaded, *one) for one in foundation.misfits(context)]
+    if misfits:
+        raise SystemInvalid(subject(loaded.system.name, loaded.system.environment), misfits)
     stages = Stages(
         _foundation(context), _secrets(context), _stores(context), _migration(context), _components(context)
     )
@@ -202,6 +205,11 @@ def _migration(context: Context) -> Manifest | None:
 def _components(context: Context) -> list[Manifest]:
     made = [workloads.component_objects(context, component) for component in context.system.components.values()]
     return [one for objects in made for one in objects]
+
+
+def _misfit(loaded: Loaded, key: str, given: str, needed: str) -> Problem:
+    place = loaded.tree.at("quota", key).place
+    return Problem(place, f"quota.{key}", given, f"at least {needed}, which all parts need at their largest")
 
 
 def _unique(stages: Stages, loaded: Loaded) -> Stages:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests import migration, workloads
 from ansible_collections.groundwork.platform.plugins.module_utils.manifests.common import Context, Manifest
@@ -18,6 +18,7 @@ from ansible_collections.groundwork.platform.plugins.module_utils.model.types im
     Component,
     InfluxDB,
     PostgreSQL,
+    Quota,
     Redis,
     Resources,
     Volume,
@@ -90,9 +91,9 @@ def _surge(component: Component) -> int:
 
 
 def quota(context: Context) -> Manifest:
-    """The namespace's quota: all parts at their largest, and some headroom."""
+    """The namespace's quota: all parts at their largest, and some headroom; or the figures that the system gives."""
     everything = list(parts(context))
-    more = 1 + context.system.quota.headroom / 100
+    given, more = context.system.quota, 1 + context.system.quota.headroom / 100
     hard: dict[str, str] = {}
     for side in ("request", "limit"):
         cpu = sum(part.pods * getattr(part.resources.cpu, side) for part in everything) * more
@@ -107,9 +108,39 @@ def quota(context: Context) -> Manifest:
     for resource in sorted({name for part in everything for name in part.devices}):
         count = sum(part.pods * part.devices.get(resource, 0) for part in everything)
         hard[f"requests.{resource}"] = str(math.ceil(count * more))
+    for name, amount, text in _ceilings(given):
+        if amount is not None:
+            hard[_HARD[name]] = text(amount)
     made = context.object("v1", "ResourceQuota", "quota", context.labels("quota", "quota"))
     made["spec"] = {"hard": hard}
     return made
+
+
+_HARD = {"cpu": "requests.cpu", "memory": "requests.memory", "storage": "requests.storage", "pods": "pods"}
+
+
+def _ceilings(quota: Quota) -> list[tuple[str, int | None, Callable[[int], str]]]:
+    """Figures that a system may give, by their key, with how they are written."""
+    return [
+        ("cpu", quota.cpu, cpu_text),
+        ("memory", quota.memory, bytes_text),
+        ("storage", quota.storage, bytes_text),
+        ("pods", quota.pods, str),
+    ]
+
+
+def misfits(context: Context) -> Iterator[tuple[str, str, str]]:
+    """Figures of the quota into which the parts at their largest do not fit: key, what is given, what is needed."""
+    everything = list(parts(context))
+    needed = {
+        "cpu": sum(part.pods * part.resources.cpu.request for part in everything),
+        "memory": sum(part.pods * part.resources.memory.request for part in everything),
+        "storage": sum(part.claims * part.size for part in everything),
+        "pods": sum(part.pods for part in everything),
+    }
+    for name, amount, text in _ceilings(context.system.quota):
+        if amount is not None and amount < needed[name]:
+            yield name, text(amount), text(needed[name])
 
 
 def limit_range(context: Context) -> Manifest:

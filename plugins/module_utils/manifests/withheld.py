@@ -30,7 +30,6 @@ UNDERIVED = {
     "outside": "network policies refuse what is outside",
     "pooler": "components connect to the primary itself",
     "priority": "pods have the cluster's default priority",
-    "quota": "the quota is computed",
     "redis_cluster": "Redis runs as one server",
     "requires": "the cluster is not measured before",
     "seed": "the database is not filled",
@@ -164,8 +163,6 @@ def _system(system: System) -> Iterator[tuple[str, str]]:
     yield from ((key, need) for key, (asked, need) in demands.items() if asked)
     if system.seed is not None:
         yield "Job/seed", "seed"
-    if {system.quota.cpu, system.quota.memory, system.quota.storage, system.quota.pods} != {None}:
-        yield "ResourceQuota/quota", "quota"
     for rule in ("encrypted_traffic", "encrypted_secrets"):
         if rule in system.compliance:
             yield f"compliance.{rule}", rule.replace("traffic", "network")

@@ -107,11 +107,12 @@ def _strategy(component: Component) -> Manifest:
 def pod_spec(context: Context, component: Component) -> Manifest:
     """The pod of a component."""
     gpu = component.gpu
+    writes = any(context.system.volumes[name].writable for name in component.volumes)
     volumes, _mounts = _volumes(context, component)
     spec: Manifest = {
         **pods.base_spec(context, component.name),
         "terminationGracePeriodSeconds": pods.ROTATION + component.drain + 5,
-        "securityContext": pods.pod_security(component.user),
+        "securityContext": pods.pod_security(component.user, volume_group=component.user if writes else None),
         **pods.spread(context.selector(component.name), by_revision=True),
     }
     if component.node_labels:
@@ -211,8 +212,9 @@ def _volumes(context: Context, component: Component) -> tuple[list[Manifest], li
     volumes = [pods.temporary(proxy.TEMPORARY if component.proxy is not None else "256Mi")]
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - a path in the container
     for name, folder in component.volumes.items():
-        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}})
-        mounts.append({"name": name, "mountPath": folder, "readOnly": True})
+        read_only = {} if context.system.volumes[name].writable else {"readOnly": True}
+        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name, **read_only}})
+        mounts.append({"name": name, "mountPath": folder, **read_only})
     more_volumes, more_mounts = pods.store_volumes(context, component.talks_to)
     if component.proxy is not None:
         more_volumes.append({"name": "config", "configMap": {"name": config_name(component), "defaultMode": 0o444}})

@@ -62,7 +62,7 @@ def system(name: str, environment: str, data: Plain) -> types.System:
         },
         migration=migration(data["migration"], data, components) if "migration" in data else None,
         seed=seed(data["seed"], environment) if "seed" in data else None,
-        capabilities=tuple(sorted(key for key, counted in data["capabilities"].items() if counted)),
+        capabilities=tuple(sorted(demands.counted_on(data))),
         network=types.Network(**{key: _frozen(value) for key, value in data["network"].items()}),
         nodes=types.Nodes(**data["nodes"]),
         quota=demands.quota(data["quota"]),
@@ -87,7 +87,7 @@ def component(name: str, data: Plain, root: Plain, enabled: Plain) -> types.Comp
     proxied = proxy(data["proxy"], off) if "proxy" in data else None
     image = data.get("image") or ("" if proxied else root.get("image", ""))
     targets = {route.component for route in proxied.routes} if proxied else set()
-    gpu = _gpu(data.get("gpu"), root["capabilities"]["gpu"])
+    gpu = _gpu(data.get("gpu"), "gpu" in demands.counted_on(root))
     tasks = _tasks(data)
     names = {*data["talks_to"], *targets, *((tasks.queue,) if tasks else ())}
     return types.Component(

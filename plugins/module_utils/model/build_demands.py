@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.model import types
 from ansible_collections.groundwork.platform.plugins.module_utils.model.build_parts import optional
+from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.operations import CAPABILITIES
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import (
     milliseconds,
     number_of_bytes,
@@ -44,6 +45,12 @@ def demands(data: Plain, namespace: str) -> Plain:
         "secret_store": secret_store(data["secret_store"]) if "secret_store" in data else None,
         "object_store": object_store(data["object_store"]) if "object_store" in data else None,
     }
+
+
+def counted_on(data: Plain) -> set[str]:
+    """Capabilities that the environment counts on."""
+    given = data["capabilities"]
+    return {name for name in CAPABILITIES if given.get(name, given["all"])}
 
 
 def environment(data: Plain) -> Plain:
@@ -84,7 +91,7 @@ def alert(name: str, data: Plain) -> types.Alert:
     """Build one alert."""
     return types.Alert(
         name=name,
-        on=data["on"],
+        measure=data["measure"],
         above=data.get("above"),
         below=data.get("below"),
         lasting=seconds(data["for"]),

@@ -64,8 +64,8 @@ def vertical(data: Plain) -> types.Vertical:
     return types.Vertical(
         mode=data["mode"],
         owns=owns,
-        cpu=_bounds(data["cpu"], millicores) if "cpu" in data else None,
-        memory=_bounds(data["memory"], number_of_bytes) if "memory" in data else None,
+        cpu=bounds(data["cpu"], millicores) if "cpu" in data else None,
+        memory=bounds(data["memory"], number_of_bytes) if "memory" in data else None,
     )
 
 
@@ -74,7 +74,8 @@ def _amount(value: Any, number: Callable[[Any], int]) -> types.Amount:
     return types.Amount(number(pair[0]), number(pair[1]))
 
 
-def _bounds(value: Any, number: Callable[[Any], int]) -> types.Bounds:
+def bounds(value: Any, number: Callable[[Any], int]) -> types.Bounds:
+    """Build the least and the most of something."""
     pair = _amount(value, number)
     return types.Bounds(pair.request, pair.limit)
 

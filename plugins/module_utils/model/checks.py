@@ -7,27 +7,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ansible_collections.groundwork.platform.plugins.module_utils.model import build, build_parts
+from ansible_collections.groundwork.platform.plugins.module_utils.model.checks_demands import DemandChecks
+from ansible_collections.groundwork.platform.plugins.module_utils.model.checks_frame import Path, Plain
+from ansible_collections.groundwork.platform.plugins.module_utils.model.checks_work import WorkChecks
 from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.common import LABEL
-from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import (
-    Problem,
-    join,
-    listing,
-    nearest,
-)
+from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, nearest
 from ansible_collections.groundwork.platform.plugins.module_utils.model.quantities import (
     bytes_text,
     cpu_text,
     seconds,
 )
-from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
 from ansible_collections.groundwork.platform.plugins.module_utils.model.types import Amount, InfluxDB
-
-Plain = dict[str, Any]
-Path: TypeAlias = "tuple[str | int, ...]"
 
 # Variables that stores and the compiler set; a value of the user's would silently lose, or win, against them. Two
 # stores with the same ones can't be told apart by a component.
@@ -58,20 +52,12 @@ SHORTEST_RETENTION = 3600
 LONGEST_POLICY = 1800
 """Seconds; the autoscaler refuses longer periods."""
 LONGEST_STABILIZATION = 3600
+POSTGRESQL_CONNECTIONS = 100
+"""What max_connections is where nothing is said."""
 
 
-class Checks:
-    """All cross-references of one system.
-
-    :param name: of the system.
-    :param tree: the merged layers, for places.
-    :param data: the same as plain data with defaults.
-    """
-
-    def __init__(self, name: str, tree: Node, data: Plain) -> None:
-        self.name, self.tree, self.data = name, tree, data
-        self.components: Plain = data["components"]
-        self.stores: Plain = data["stores"]
+class Checks(WorkChecks, DemandChecks):
+    """All cross-references of one system."""
 
     def problems(self) -> Iterator[Problem]:
         """Everything that does not fit together."""
@@ -96,18 +82,8 @@ class Checks:
             yield from self._store(("stores", name), store)
         yield from self._migration()
         yield from self._network()
-
-    def _problem(self, path: Path, found: str, expected: str, guess: str = "") -> Problem:
-        """A problem at path, or at what of it was written."""
-        node = self.tree.at(*path)
-        text = ""
-        for step in path:
-            text = f"{text}[{step}]" if isinstance(step, int) else join(text, step)
-        return Problem(node.place, text, found, expected, guess)
-
-    def _unknown(self, path: Path, name: str, known: Iterable[str], what: str) -> Problem:
-        names = sorted(known)
-        return self._problem(path, f'"{name}"', f"{what} ({listing(names)})" if names else what, nearest(name, names))
+        yield from self._work()
+        yield from self._demands()
 
     def _namespace(self) -> Iterator[Problem]:
         """The one that is given is the schema's business; one that is derived may be no name at all."""
@@ -195,9 +171,6 @@ class Checks:
             for variable in DERIVED_ENV.get(store.get("type", ""), ())
         )
 
-    def _has_port(self, name: str) -> bool:
-        return "port" in self.components[name] or "proxy" in self.components[name]
-
     def _routes(self, path: Path, routes: Plain, own: str) -> Iterator[Problem]:
         targets = {name for name in self.components if name != own and self._has_port(name)}
         canonical: dict[str, str] = {}
@@ -268,8 +241,10 @@ class Checks:
 
     def _mounts(self, path: Path, component: Plain) -> Iterator[Problem]:
         seen: dict[str, str] = {}
-        for name, folder in component["volumes"].items():
-            at = (*path, "volumes", name)
+        mounted = [("volumes", *entry) for entry in component["volumes"].items()]
+        mounted += [("secrets", *entry) for entry in component["secrets"].items()]
+        for section, name, folder in mounted:
+            at = (*path, section, name)
             reserved = [one for one in RESERVED_PATHS if folder == one or folder.startswith(one + "/")]
             if reserved or folder.strip("/") == "":
                 yield self._problem(at, folder, "a path that the container does not need for itself")
@@ -290,11 +265,11 @@ class Checks:
                 yield self._problem(at, f"a Deployment {name}-{suffix}", "a name that nothing else of the system has")
 
     def _needs_capability(self, path: Path, component: Plain) -> Iterator[Problem]:
-        if component.get("gpu", {}).get("required") and not self.data["capabilities"]["gpu"]:
+        if component.get("gpu", {}).get("required") and "gpu" not in self.counted_on:
             expected = "capabilities.gpu: true where the cluster has GPUs, gpu.required: false, or enabled: false"
             yield self._problem((*path, "gpu"), "GPUs in an environment that does not count on any", expected)
         host = component.get("public", {}).get("host")
-        if host and self.data["capabilities"]["gateway"] and "domain" not in self.data:
+        if host and "gateway" in self.counted_on and "domain" not in self.data:
             yield self._problem(("domain",), "nothing", f"the domain below which {host} is public")
 
     def _public(self) -> Iterator[Problem]:
@@ -315,6 +290,7 @@ class Checks:
             yield from self._retention(path, store)
         if store["type"] != "postgresql":
             return
+        yield from self._postgresql(path, store)
         instances = store["instances"]
         fewest = instances["min"] if isinstance(instances, dict) else instances
         if store["synchronous_replicas"] >= fewest:
@@ -340,6 +316,24 @@ class Checks:
             if keep <= retention or keep % 3600:
                 expected = f"whole hours, and more than the {store['retention']} that points themselves are kept"
                 yield self._problem((*at, "keep"), copy["keep"], expected)
+
+    def _postgresql(self, path: Path, store: Plain) -> Iterator[Problem]:
+        instances, parameters = store["instances"], store["parameters"]
+        if isinstance(instances, dict):
+            if instances["min"] > instances["max"]:
+                found = f"min {instances['min']} above max {instances['max']}"
+                yield self._problem((*path, "instances"), found, "min up to max")
+            if instances["min"] < instances["max"] and not store["scale_on"]:
+                expected = "cpu or memory, which decides between min and max"
+                yield self._problem((*path, "scale_on"), "nothing", expected)
+        pooler = store.get("pooler")
+        if pooler is not None:
+            opened = pooler["instances"] * pooler["pool_size"]
+            given = str(parameters.get("max_connections", ""))
+            most = int(given) if given.isdecimal() else POSTGRESQL_CONNECTIONS
+            if opened > most:
+                expected = f"no more than the {most} of parameters.max_connections"
+                yield self._problem((*path, "pooler", "pool_size"), f"{opened} connections of all poolers", expected)
 
     def _migration(self) -> Iterator[Problem]:
         migration = self.data.get("migration")

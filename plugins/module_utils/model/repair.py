@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.groundwork.platform.plugins.module_utils.model.keys.operations import CAPABILITIES
 from ansible_collections.groundwork.platform.plugins.module_utils.model.problems import Problem, join
 from ansible_collections.groundwork.platform.plugins.module_utils.model.schema import SCHEMA
 from ansible_collections.groundwork.platform.plugins.module_utils.model.source import Node
@@ -23,7 +22,7 @@ _ENTRIES: dict[str, Any] = {
     "metrics": {"query": "stand-in"},
 }
 _VALUES: dict[str, Any] = {
-    "capabilities": dict.fromkeys(CAPABILITIES, True),
+    "capabilities": {"all": True},
     "domain": "stand-in.example",
     "image": "stand-in",
 }

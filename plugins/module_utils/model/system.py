@@ -74,7 +74,8 @@ def check(name: str, environment: str, tree: Node, problems: Iterable[Problem] =
             raise SystemInvalid(subject(name, environment), found)
         sound = stand_in
     data = with_defaults(sound[0].plain())
-    found += [problem for problem in Checks(name, sound[0], data).problems() if not concerns(problem, sound[1])]
+    checks = Checks(name, environment, sound[0], data)
+    found += [problem for problem in checks.problems() if not concerns(problem, sound[1])]
     if found:
         raise SystemInvalid(subject(name, environment), found)
     return Loaded(build.system(name, environment, data), tree)

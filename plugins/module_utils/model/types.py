@@ -486,14 +486,14 @@ class Metric:
 class Alert:
     """What somebody is told of.
 
-    :param on: a metric of the system, or one of ``keys.sight.MEASURES``.
+    :param measure: a metric of the system, or one of ``keys.sight.MEASURES``.
     :param lasting: seconds for which it must be so.
     :param component: that is looked at; None: all.
     :param summary: empty: the measure and its bound say it.
     """
 
     name: str
-    on: str
+    measure: str
     above: float | None
     below: float | None
     lasting: int

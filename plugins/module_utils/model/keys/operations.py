@@ -277,7 +277,9 @@ def compliance() -> Schema:
             "soc2": switch(
                 "SOC 2 Type II: actions of administrators are audited, and security_audit is planned.", False
             ),
-            "gdpr": switch("GDPR: backups and logs are kept for a stated time.", False),
+            "gdpr": switch(
+                "GDPR: databases have backups that end after a stated time, and actions are audited.", False
+            ),
             "hipaa": switch("HIPAA: logs are audited and kept free of health information.", False),
             "encrypted_traffic": switch(
                 "Traffic between components is encrypted; the environment must count on `encrypted_network`.", False
@@ -371,9 +373,14 @@ def quota() -> Schema:
 
 def capabilities() -> Schema:
     """What the environment counts on."""
+    each = {
+        name: {"description": f"Whether {meaning}. Default: as `all`.", "type": "boolean", "title": "true or false"}
+        for name, meaning in CAPABILITIES.items()
+    }
     return keys(
         "What the environment counts on its cluster for. What is counted on and not served is refused; what is not "
         "counted on is left out, and said.",
-        {name: switch(f"Whether {meaning}.", False) for name, meaning in CAPABILITIES.items()},
+        {"all": switch("Whether it counts on all of them, but for those that say otherwise.", False), **each},
         default={},
+        examples=[{"all": True, "waf": False}],
     )

@@ -115,7 +115,7 @@ def alerts() -> Schema:
         keys(
             "One alert: a measure, and from where on.",
             {
-                "on": text(
+                "measure": text(
                     "A metric of `metrics`, or a measure that every system has: " + ", ".join(sorted(MEASURES)) + ".",
                     "the name of a metric or measure",
                     METRIC,
@@ -146,12 +146,12 @@ def alerts() -> Schema:
                     examples=["ECG analysis takes too long"],
                 ),
             },
-            required=["on"],
+            required=["measure"],
         ),
         NAME,
         A_NAME,
         default={},
-        examples=[{"memory": {"on": "memory", "above": 90, "for": "5m"}}],
+        examples=[{"memory": {"measure": "memory", "above": 90, "for": "5m"}}],
     )
 
 

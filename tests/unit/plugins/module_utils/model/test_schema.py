@@ -122,7 +122,7 @@ def test_defaults_are_filled_in_and_nothing_else() -> None:
     assert api["resources"]["cpu"] == ["100m", "500m"]
     assert api["scale_up"] == {"stabilize": "0s", "policies": [{"pods": 1, "every": "1m"}], "select": "max"}
     assert "gpu" not in api
-    assert data["capabilities"]["gpu"] is False
+    assert data["capabilities"] == {"all": False}
     assert not list(validate(tree(data)))
     store = with_defaults({"components": {}, "stores": {"r": {"type": "redis"}}})["stores"]["r"]
     assert (store["size"], store["mode"]) == ("1Gi", "standalone")

@@ -249,9 +249,160 @@ def test_what_does_not_fit_together(folder: Path, overrides: dict[str, Any], sai
     assert any(said in one for one in found), found
 
 
-@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
-def test_medical_inventory_is_sound(environment: str) -> None:
-    load("medical_inventory", [ROOT / "systems"], environment)
+METRIC = {"metrics": {"waiting": {"query": "sum(waiting)"}}}
+
+
+def api(**keys: Any) -> dict[str, Any]:
+    return {"components": {"api": keys}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (api(worker={}), "components.api.worker.queue: found nothing, expected the name of a redis store"),
+        (
+            api(worker={"queue": "cahce"}),
+            'found "cahce", expected a redis store (cache); did you mean cache?',
+        ),
+        (api(worker={"queue": "db"}), 'worker.queue: found "db", expected a redis store (cache)'),
+        (
+            {**api(worker={"queue": "cache"}), "stores": {"cache": {"eviction": "allkeys-lru"}}},
+            "which evicts (allkeys-lru), expected a redis store with noeviction: an evicted task would be lost",
+        ),
+        (
+            {**api(worker={"queue": "cache"}), "stores": {"cache": {"mode": "cluster"}}},
+            "a Redis Cluster, expected a redis store of mode standalone or sentinel: Celery",
+        ),
+        (api(worker={"queue": "cache"}, scheduler={"queue": "cache"}), "expected two components"),
+        (
+            {"components": {"beat": {"args": ["beat"], "scheduler": {"queue": "cache"}, "replicas": 2}}},
+            "components.beat.replicas: found more than one scheduler, expected 1",
+        ),
+        (
+            {"components": {"beat": {"args": ["beat"], "scheduler": {"queue": "cache"}, "port": 8}}},
+            "components.beat.port: found port, expected none: a scheduler is one pod",
+        ),
+        (api(scale_on={"wating": {"per_replica": 1}}), 'found "wating", expected cpu, memory or a metric of `metrics`'),
+        ({**METRIC, **api(scale_on={"waiting": {}})}, "found neither per_replica nor value, expected one of the two"),
+        (
+            {**METRIC, **api(scale_on={"waiting": {"value": 1, "per_replica": 1}})},
+            "found both per_replica and value, expected one of the two",
+        ),
+        (
+            {**METRIC, **api(scale_on={"cpu": None, "waiting": {"value": 1}})},
+            "only metrics that nobody scales on here, expected cpu or memory beside, or capabilities.keda: true",
+        ),
+        (
+            {"metrics": {"q": {"queue": {"store": "cache"}}}, **api(scale_on={"q": {"value": 1, "ahead": "15m"}})},
+            "found 15m, expected a query of metrics.q, which can be predicted",
+        ),
+        (api(scale_down={"policies": [{"pods": 1, "every": "1m"}], "below": 70}), "less than what scale_on holds"),
+        (
+            api(vertical={"mode": "auto"}),
+            "auto for cpu, which scale_on owns, expected mode: recommend, or bounds",
+        ),
+        (api(vertical={"cpu": ["4", "1"]}), "found at least 4 and at most 1, expected the least up to the most"),
+        ({"stores": {"db": {"vertical": {"mode": "auto"}}}}, "stores.db.vertical.mode: found auto, expected recommend"),
+        (api(secrets={"keys": "/x"}), 'components.api.secrets.keys: found "keys", expected a secret of the system'),
+        (api(secrets={"keys": "/tmp/x"}), "found /tmp/x, expected a path that the container does not need"),
+        ({"secrets": {"db-app": {"keys": {"a": {}}}}}, "one that does not begin as those of db"),
+        ({"secrets": {"files": {"keys": {"a": {}}}}}, "one that no volume of a pod has"),
+        ({"components": {"front": {"proxy": {"routes": {"/": None}}}}}, "found nothing to serve, expected routes, or"),
+        ({"components": {"front": {"proxy": {"static": "/www"}}}}, "expected an image that has the files"),
+        ({"components": {"front": {"env": {"A": 1}}}}, "none: a proxy takes nothing from the environment"),
+        ({"components": {"front": {"public": {"routes": {"/x": "apu"}}}}}, "did you mean api?"),
+        (api(public={"routes": {"/": "api"}, "node_port": 30000}), "the host whose paths are routed"),
+        (api(public={}), "found no way in, expected a host, a node_port, or both"),
+        ({"metrics": {"waiting": {}}}, "metrics.waiting: found nothing that is counted, expected query or queue"),
+        ({"metrics": {"errors": {"query": "1"}}}, "one that no measure of every system has"),
+        (
+            {"metrics": {"q": {"queue": {"store": "cache"}, "alert_above": 5}}},
+            "metrics.q.query: found nothing, expected a query, which the alert needs",
+        ),
+        ({"metrics": {"q": {"queue": {"store": "db"}}}}, "expected a redis store (cache)"),
+        ({"alerts": {"a": {"measure": "memry", "above": 1}}}, "expected a metric or measure; did you mean memory?"),
+        ({"alerts": {"a": {"measure": "memory"}}}, "found neither above nor below, expected one of the two"),
+        ({"alerts": {"a": {"measure": "memory", "above": 1, "component": "apo"}}}, "did you mean api?"),
+        ({"dashboards": {"a": {"title": "A", "shows": ["reqests"]}}}, "did you mean requests?"),
+        (
+            {"objectives": {"latency": {"apo": {"below": "1s"}}}},
+            "expected a component or metric (api or front); did",
+        ),
+        ({"objectives": {"startup": {"dbb": "1m"}}}, "expected a component or store"),
+        ({"objectives": {"recovery_point": "15m"}}, "expected point_in_time, or no recovery_point of 15m can be held"),
+        (
+            {"capabilities": {"external_secrets": True}, "secrets": {"k": {"keys": {"a": {}}, "external": "x"}}},
+            "secret_store: found nothing, expected the store that brings k",
+        ),
+        (
+            {"capabilities": {"pg_backup": True}, "stores": {"db": {"backup": {"schedule": "0 2 * * *"}}}},
+            "object_store: found nothing, expected where backups of db go",
+        ),
+        ({"stores": {"db": {"backup": {}}}}, "point_in_time alone, expected a schedule"),
+        ({"stores": {"db": {"backup": {"point_in_time": False}}}}, "nothing that is ever made"),
+        ({"snapshots": {"schedule": "0 3 * * *", "replicate": True}}, "object_store.replica_url"),
+        ({"outside": {"db": {"host": "x.example"}}}, "one that no component or store has"),
+        ({"seed": {"component": "apo", "command": ["x"]}}, 'seed.component: found "apo", expected a component'),
+        ({"seed": {"component": "front", "command": ["x"]}}, "a component that runs in every environment"),
+        (
+            {"compliance": {"soc2": True}},
+            "found no audit, expected true, which compliance.soc2 asks for",
+        ),
+        ({"compliance": {"soc2": True}}, "maintenance.security_audit: found nothing, expected how often"),
+        ({"compliance": {"hipaa": True}}, "logging.hipaa: found health information in logs"),
+        ({"compliance": {"gdpr": True}}, "stores.db.backup: found nothing, expected a backup with its retention"),
+        ({"compliance": {"encrypted_traffic": True}}, "an environment that counts on encrypted_network"),
+        (
+            {"tenants": {"count": 2}, "stores": {"db": None}, "migration": None, **api(talks_to=[])},
+            "a postgresql store that keeps them apart",
+        ),
+        (
+            {
+                "requires": {
+                    "minimum": {"nodes": 3, "cpu": 4, "memory": "8Gi", "storage": "1Ti"},
+                    "recommended": {"nodes": 3, "cpu": 2, "memory": "8Gi", "storage": "1Ti"},
+                }
+            },
+            "requires.recommended.cpu: found 2, below the minimum of 4",
+        ),
+        ({"monitoring": {"grafana_host": "app"}}, "one that neither Grafana nor Prometheus has"),
+        ({"stores": {"db": {"instances": {"min": 3, "max": 2}}}}, "min 3 above max 2"),
+        ({"stores": {"db": {"instances": {"min": 1, "max": 2}}}}, "cpu or memory, which decides between min and max"),
+        (
+            {"stores": {"db": {"pooler": {"pool_size": 60}}}},
+            "found 120 connections of all poolers, expected no more than the 100 of parameters.max_connections",
+        ),
+        ({"hibernation": {"sleep": "daily", "wake": "0 6 * * *"}}, "minute, hour, day, month and weekday"),
+        ({"objectives": {"latency": {"api": {"below": "fast"}}}}, "a time with its unit, such as 200ms or 2s"),
+    ],
+)
+def test_what_is_demanded_and_cannot_be(folder: Path, overrides: dict[str, Any], said: str) -> None:
+    found = complaints(folder, overrides)
+    assert any(said in one for one in found), found
+
+
+def test_what_prod_alone_refuses(folder: Path) -> None:
+    (folder / "shop/environments/prod.yml").write_text("hibernation: {sleep: 0 20 * * *, wake: 0 6 * * *}\n")
+    with pytest.raises(SystemInvalid, match="an environment prod that sleeps"):
+        load("shop", [folder], "prod")
+    assert load("shop", [folder], "dev", {"hibernation": {"sleep": "0 20 * * *", "wake": "0 6 * * *"}})
+
+
+def test_two_stores_of_a_kind_need_two_prefixes(folder: Path) -> None:
+    over: dict[str, Any] = {
+        "stores": {"other": {"type": "redis"}},
+        "components": {"api": {"talks_to": ["cache"], "worker": {"queue": "other"}}},
+    }
+    assert any("cache and other, expected one redis store for each" in one for one in complaints(folder, over))
+    over["stores"]["other"]["env_prefix"] = "QUEUE"
+    assert not complaints(folder, {**over, "migration": None})
+
+
+def test_one_capability_against_all(folder: Path) -> None:
+    over = {"domain": "x.example", "capabilities": {"all": True, "waf": False, "gateway": False}}
+    counted = load("shop", [folder], "dev", over).system.capabilities
+    assert "keda" in counted
+    assert not {"waf", "gateway"} & set(counted)
 
 
 def test_a_folder_s_name_must_do_for_a_namespace_or_one_be_given(folder: Path) -> None:
