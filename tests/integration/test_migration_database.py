@@ -628,8 +628,8 @@ def test_several_heads(database: Server, folder: Path) -> None:
 
 def test_the_reference_applications_plan(database: Server, folder: Path) -> None:
     source = ROOT / "reference_app" / "src"
-    tool = Tool("alembic", ("env", f"PYTHONPATH={source}", "alembic", "upgrade", "head"))
-    plan = written(database, folder, ROOT / "reference_app", "", tool)
+    words = ("env", f"PYTHONPATH={source}", "DOMAIN_MODULE=medical_inventory", "bin/alembic", "upgrade", "head")
+    plan = written(database, folder, ROOT / "reference_app", "", Tool("alembic", words))
     assert plan.steps[0] == "0001"
     assert plan.expected == plan.steps[-1]
 

@@ -86,10 +86,11 @@ class Site(Shop):
         result: dict[str, Any] = json.loads(said)
         return result
 
-    def pending(self) -> Any:
-        """Whether a release is under way whose pods have come."""
+    def pending(self, version: str) -> Any:
+        """Whether a release of that version is under way whose pods have come."""
         images = {pod["spec"]["containers"][0]["image"] for pod in self.nodes.pods()}
-        return "pending" in self.outcomes().values() and self.image() in images
+        applied = self.image() == f"shop/api:{version}" and self.image() in images
+        return applied and "pending" in self.outcomes().values()
 
     def generation(self) -> int:
         """How often the api's spec has been written."""
@@ -135,7 +136,7 @@ def test_killed_while_it_applies(site: Site, again: str) -> None:
 def test_killed_while_the_gate_watches(site: Site) -> None:
     site.release(manifests("1"))
     site.nodes.now_behave(slow("2"))
-    site.kill(site.start("release", definition=manifests("2")), site.pending)
+    site.kill(site.start("release", definition=manifests("2")), lambda: site.pending("2"))
     generation = site.generation()
     site.nodes.now_behave(healthy())
     outcome = site.release(manifests("2"))
@@ -149,7 +150,7 @@ def test_a_killed_return_is_tried_again_and_not_given_up(site: Site) -> None:
     site.release(manifests("1"))
     site.release(manifests("2"))
     site.nodes.now_behave(slow("1"))
-    site.kill(site.start("rollback"), site.pending)
+    site.kill(site.start("rollback"), lambda: site.pending("1"))
     assert site.outcomes() == {1: "superseded", 2: "deployed", 3: "pending"}
     site.nodes.now_behave(healthy())
     back = site.ended(site.start("rollback"))
@@ -177,7 +178,7 @@ def test_killed_while_a_failed_release_goes_back(site: Site) -> None:
     assert failed["failure"]["release"] == 2
     site.nodes.now_behave(slow("1"))
     given = {"definition": manifests("2"), "state": "failed", "failure": failed}
-    site.kill(site.start("release", **given), lambda: site.outcomes().get(3) == "pending" and site.pending())
+    site.kill(site.start("release", **given), lambda: site.outcomes().get(3) == "pending" and site.pending("1"))
     assert site.outcomes() == {1: "deployed", 2: "failed", 3: "pending"}
     site.nodes.now_behave(healthy())
     back = site.ended(site.start("rollback"))
@@ -223,7 +224,7 @@ def test_a_return_during_a_release_takes_that_release_back(site: Site) -> None:
     site.release(manifests("1"))
     site.nodes.now_behave(slow("2"))
     release = site.start("release", definition=manifests("2"))
-    wait_until(site.pending, 120)
+    wait_until(lambda: site.pending("2"), 120)
     back = site.start("rollback")
     site.nodes.now_behave(healthy())
     assert site.ended(release)["action"] == "deployed"
@@ -307,7 +308,7 @@ def test_the_api_server_restarts_while_the_gate_watches_and_while_a_return_is_ma
     site.release(manifests("1"))
     site.nodes.now_behave(slow("2"))
     process = site.start("release", definition=manifests("2"))
-    wait_until(site.pending, 120)
+    wait_until(lambda: site.pending("2"), 120)
     site.plane.kill("kube-apiserver")
     site.plane.revive()
     site.nodes.now_behave(healthy())
@@ -316,7 +317,7 @@ def test_the_api_server_restarts_while_the_gate_watches_and_while_a_return_is_ma
     assert site.outcomes() == {1: "superseded", 2: "deployed"}
     site.nodes.now_behave(slow("1"))
     back = site.start("rollback")
-    wait_until(site.pending, 120)
+    wait_until(lambda: site.pending("1"), 120)
     site.plane.kill("kube-apiserver")
     site.plane.revive()
     site.nodes.now_behave(healthy())
