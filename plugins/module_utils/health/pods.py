@@ -430,6 +430,11 @@ HINTS = {
 }
 
 
+# 128 + SIGKILL. On a busy node containerd may learn of the kernel's OOM kill after the container's end: then kubelet
+# gives the reason Error instead of OOMKilled, and no other kill is without an event.
+SIGKILLED = 137
+
+
 def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> tuple[str, str]:
     """Code and cause of a container's end."""
     exit_code = ended.get("exitCode")
@@ -443,6 +448,8 @@ def _ending(ended: Mapping[str, Any], events: list[Object], container: str) -> t
         return "hook_failed", "is killed since its postStart hook fails"
     if exit_code == 0:
         return "crash_loop", "ends again and again, with exit code 0"
+    if exit_code == SIGKILLED:
+        return "crash_loop", "is killed (exit code 137), perhaps because it uses more memory than its limit"
     return "crash_loop", "crashes" if exit_code is None else f"crashes with exit code {exit_code}"
 
 

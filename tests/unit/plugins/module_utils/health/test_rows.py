@@ -314,6 +314,13 @@ def test_a_kill_by_a_probe_counts_as_a_restart(kind: str) -> None:
     assert f"its {kind} probe fails" in found.cause
 
 
+def test_a_kill_that_nobody_explains_may_be_for_memory() -> None:
+    target = pod(API, phase="Running", containerStatuses=[crashing(3, 137, reason="Error")])
+    found = Scene(API, target).look().doomed[0]
+    assert found.code == "crash_loop"
+    assert "more memory than its limit" in found.cause
+
+
 @pytest.mark.parametrize(("restarts", "doomed"), [(0, False), (2, False), (3, True)])
 def test_a_program_that_ends_well_again_and_again_is_not_what_a_deployment_is_for(restarts: int, doomed: bool) -> None:
     ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
